@@ -1,0 +1,353 @@
+//! Request after request, as long as the client has sent any.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use sluicegate::{Readiness, Socket, Timer};
+
+use super::inbound::Inbound;
+use super::outbound::{Asked, Outbound};
+use super::{Ending, Service};
+use crate::body::{BodyError, Mailbox, Part, RequestBody};
+use crate::handler::{Failure, Handler};
+use crate::{
+    Limits, Method, Offence, Request, RequestFraming, Response, expects_continue, keep_alive,
+};
+
+/// Bytes of an unread body that are thrown away to keep the connection. A
+/// larger rest costs more than a new connection does.
+const DISCARD: u64 = 64 * 1024;
+
+/// Queued bytes beyond which an answer is sent before the next pipelined
+/// request is looked at.
+const PIPELINED: u64 = 64 * 1024;
+
+/// The interim answer that makes the client send its body. RFC 9110 section 15.2.1.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Memory of an active connection, kept from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    inbound: Inbound,
+    request: Request,
+}
+
+impl Scratch {
+    /// Forgets the connection; false where it is not worth keeping.
+    pub(super) fn reset(&mut self) -> bool {
+        self.request.body = RequestBody::default();
+        self.inbound.reset()
+    }
+}
+
+/// Answers what the client has sent, and returns when it has sent no more.
+pub(super) async fn run<R: Readiness, H: Handler>(
+    socket: &mut Socket<R>,
+    service: &Service<H>,
+    timer: &mut R::Timer,
+    served: &mut u32,
+) -> Result<Ending, Failure> {
+    let mut scratch = service.take_scratch();
+    let exchange = Exchange {
+        socket,
+        service,
+        timer,
+        served,
+    };
+    let result = exchange.run(&mut scratch).await;
+    service.give_back(scratch);
+    result
+}
+
+struct Exchange<'a, R: Readiness, H> {
+    socket: &'a mut Socket<R>,
+    service: &'a Service<H>,
+    timer: &'a mut R::Timer,
+    served: &'a mut u32,
+}
+
+/// What a wait for a head brought.
+enum Head {
+    Complete,
+    /// Nothing was sent after all.
+    Nothing,
+    /// The client sends no more.
+    End,
+}
+
+impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
+    async fn run(mut self, scratch: &mut Scratch) -> Result<Ending, Failure> {
+        let Scratch { inbound, request } = scratch;
+        loop {
+            let more = match inbound.next_head(&mut request.head, &self.service.limits) {
+                Ok(more) => more,
+                Err(offence) => return self.refuse(offence).await,
+            };
+            if !more {
+                self.outbound().flush().await?;
+                match self.receive_head(inbound, request).await {
+                    Ok(Head::Complete) => {}
+                    Ok(Head::Nothing) => return Ok(Ending::Idle),
+                    Ok(Head::End) => return Ok(Ending::Close),
+                    Err(Failure::Offence(offence)) => return self.refuse(offence).await,
+                    Err(failure) => return Err(failure),
+                }
+            }
+            if let Some(ending) = self.answer(inbound, request).await? {
+                return Ok(ending);
+            }
+            if self.socket.queued().since(self.socket.accepted_position()) > PIPELINED {
+                self.outbound().flush().await?;
+            }
+            if inbound.is_empty() {
+                self.outbound().flush().await?;
+                return Ok(Ending::Idle);
+            }
+        }
+    }
+
+    fn outbound(&mut self) -> Outbound<'_, R> {
+        Outbound {
+            socket: self.socket,
+            timer: self.timer,
+            limits: &self.service.limits,
+        }
+    }
+
+    /// Receives until a head is complete.
+    async fn receive_head(
+        &mut self,
+        inbound: &mut Inbound,
+        request: &mut Request,
+    ) -> Result<Head, Failure> {
+        let limits = &self.service.limits;
+        let mut timed = false;
+        loop {
+            let received = poll_fn(|cx| {
+                if let Poll::Ready(result) = self.socket.poll_receive(cx, inbound.room()) {
+                    return Poll::Ready(result.map(Some).map_err(Failure::Receive));
+                }
+                if inbound.is_empty() {
+                    return Poll::Ready(Ok(None));
+                }
+                if !std::mem::replace(&mut timed, true) {
+                    self.timer
+                        .set(Some(self.socket.now() + limits.timeouts.head));
+                }
+                self.timer
+                    .poll_expired(cx)
+                    .map(|()| Err(Offence::HeadTimeout.into()))
+            })
+            .await?;
+            match received {
+                None => return Ok(Head::Nothing),
+                // Between two requests, or within a head that nobody can
+                // answer any more: either way there is nothing to say.
+                Some(0) => return Ok(Head::End),
+                Some(_) => {
+                    if inbound.next_head(&mut request.head, limits)? {
+                        return Ok(Head::Complete);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers one request. `Some` when it was the connection's last.
+    async fn answer(
+        &mut self,
+        inbound: &mut Inbound,
+        request: &mut Request,
+    ) -> Result<Option<Ending>, Failure> {
+        let limits = &self.service.limits;
+        *self.served = self.served.saturating_add(1);
+        let checked = RequestFraming::of(&request.head).and_then(|framing| {
+            framing.check(limits.body)?;
+            Ok((
+                framing,
+                expects_continue(&request.head)? && framing.has_body(),
+            ))
+        });
+        let (framing, expects) = match checked {
+            Ok(checked) => checked,
+            Err(offence) => return self.refuse(offence).await.map(Some),
+        };
+        inbound.begin_body(framing);
+        self.service.requests.fetch_add(1, Ordering::Relaxed);
+        let mut upload = None;
+        let response = if request.head.method() == Method::Connect {
+            // RFC 9110 section 9.3.6: a tunnel. This engine has none, and a
+            // handler's 2xx would be taken for one.
+            Response::status_page(501)
+        } else if framing.has_body() {
+            let mailbox = Arc::new(Mailbox::default());
+            request.body = RequestBody::new(framing, Arc::clone(&mailbox));
+            // RFC 9110 section 10.1.1: no interim answer once part of the body is here.
+            let waits = expects && inbound.is_empty();
+            let state = upload.insert(Upload {
+                mailbox,
+                waits,
+                timed: false,
+                failed: None,
+            });
+            self.handle_with_body(inbound, request, state).await
+        } else {
+            request.body = RequestBody::default();
+            self.service.handler.handle(request).await
+        };
+        let waits = upload.as_ref().is_some_and(|upload| upload.waits);
+        match upload.and_then(|upload| upload.failed) {
+            Some(BodyError::Offence(offence)) => return self.refuse(offence).await.map(Some),
+            Some(_) => return Ok(Some(Ending::Close)),
+            None => {}
+        }
+        if let Err(offence) = inbound.discard_body(limits) {
+            return self.refuse(offence).await.map(Some);
+        }
+        // A client that still waits for its interim answer may or may not send
+        // the body: nobody can say where its next request begins.
+        let unread = !inbound.body_is_done()
+            && (waits || inbound.body_left().is_none_or(|left| left > DISCARD));
+        let last = unread
+            || !keep_alive(&request.head)
+            || *self.served >= limits.requests_per_connection
+            || self.service.is_draining();
+        let asked = Asked::by(&request.head, last);
+        let last = self.outbound().respond(asked, response).await? || last;
+        if last {
+            self.outbound().flush().await?;
+            let sending = !inbound.body_is_done() || !inbound.is_empty();
+            return Ok(Some(if sending {
+                Ending::Linger
+            } else {
+                Ending::Close
+            }));
+        }
+        self.discard_rest(inbound).await
+    }
+
+    /// Runs the handler, and receives the body as it asks for it.
+    async fn handle_with_body(
+        &mut self,
+        inbound: &mut Inbound,
+        request: &mut Request,
+        upload: &mut Upload,
+    ) -> Response {
+        let mut handling = pin!(self.service.handler.handle(request));
+        let (socket, timer, limits) = (&mut *self.socket, &mut *self.timer, &self.service.limits);
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(response) = handling.as_mut().poll(cx) {
+                    return Poll::Ready(response);
+                }
+                if upload.failed.is_some() || !upload.mailbox.is_wanted(cx) {
+                    return Poll::Pending;
+                }
+                let part = ready!(upload.poll_part(cx, inbound, socket, timer, limits));
+                upload.mailbox.put(part.unwrap_or_else(|error| {
+                    upload.failed = Some(error);
+                    Part::Failed(error)
+                }));
+            }
+        })
+        .await
+    }
+
+    /// Throws away the short rest of a body that the handler did not read.
+    async fn discard_rest(&mut self, inbound: &mut Inbound) -> Result<Option<Ending>, Failure> {
+        if inbound.body_is_done() {
+            return Ok(None);
+        }
+        // The client may wait for the answer before it sends the rest.
+        self.outbound().flush().await?;
+        let limits = &self.service.limits;
+        while !inbound.body_is_done() {
+            self.timer
+                .set(Some(self.socket.now() + limits.timeouts.body));
+            let received = poll_fn(|cx| {
+                if let Poll::Ready(result) = self.socket.poll_receive(cx, inbound.room()) {
+                    return Poll::Ready(result.map_err(Failure::Receive));
+                }
+                self.timer.poll_expired(cx).map(|()| Ok(0))
+            })
+            .await?;
+            if received == 0 {
+                return Ok(Some(Ending::Close));
+            }
+            // The answer is out: an offence in the rest can only close.
+            if let Err(offence) = inbound.discard_body(limits) {
+                return Err(offence.into());
+            }
+        }
+        Ok(None)
+    }
+
+    /// Answers an offence, after which nobody can say where the next message
+    /// begins: the connection ends.
+    async fn refuse(&mut self, offence: Offence) -> Result<Ending, Failure> {
+        self.service.requests.fetch_add(1, Ordering::Relaxed);
+        let asked = Asked {
+            head_only: false,
+            chunked: true,
+            last: true,
+        };
+        let page = Response::status_page(offence.status());
+        let mut outbound = self.outbound();
+        outbound.respond(asked, page).await?;
+        outbound.flush().await?;
+        Err(offence.into())
+    }
+}
+
+/// A request body on its way to the handler.
+struct Upload {
+    mailbox: Arc<Mailbox>,
+    /// The client waits for `100 Continue`.
+    waits: bool,
+    /// The deadline of the read under way is set.
+    timed: bool,
+    failed: Option<BodyError>,
+}
+
+impl Upload {
+    /// The next part of the body, received where it is not there yet.
+    fn poll_part<R: Readiness>(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbound: &mut Inbound,
+        socket: &mut Socket<R>,
+        timer: &mut R::Timer,
+        limits: &Limits,
+    ) -> Poll<Result<Part, BodyError>> {
+        loop {
+            if let Some(part) = inbound.next_part(limits)? {
+                return Poll::Ready(Ok(part));
+            }
+            if std::mem::take(&mut self.waits) {
+                let interim = sluicegate::Segment::memory(CONTINUE);
+                if socket.queue(interim).is_err() {
+                    return Poll::Ready(Err(BodyError::Gone));
+                }
+            }
+            // Sends the interim answer, and the answers to pipelined requests
+            // that the client may want to see first.
+            if let Poll::Ready(Err(_)) = socket.poll_flush(cx) {
+                return Poll::Ready(Err(BodyError::Gone));
+            }
+            match socket.poll_receive(cx, inbound.room()) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BodyError::Gone)),
+                Poll::Ready(Ok(_)) => self.timed = false,
+                Poll::Pending => {
+                    if !std::mem::replace(&mut self.timed, true) {
+                        timer.set(Some(socket.now() + limits.timeouts.body));
+                    }
+                    ready!(timer.poll_expired(cx));
+                    return Poll::Ready(Err(Offence::BodyTimeout.into()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The life of a connection, split by what it does.
+//!
+//! ```text
+//!            ┌──────────────── idle ◄───────────────┐
+//!            │ readable          │ expired, drained │ all answered
+//!            ▼                   ▼                  │
+//!        exchange ─ inbound   closed            outbound
+//!            │      head, body    ▲                 ▲
+//!            └── handler ─────────┼─ response ──────┘
+//!                    last answer ─┴─ linger
+//! ```
+//! `inbound` turns received bytes into heads and bodies and knows no socket;
+//! `outbound` turns a response into segments; `exchange` joins the two around
+//! a handler; `linger` closes so that the client gets the last answer. An idle
+//! connection holds none of their memory: this file's task waits, and boxes
+//! the rest only while there is something to do.
+
+mod exchange;
+mod inbound;
+mod linger;
+mod outbound;
+
+use std::future::poll_fn;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
+
+use sluicegate::{Readiness, Socket, Timer};
+
+use self::exchange::Scratch;
+use crate::handler::{Failure, Handler};
+use crate::limits::Limits;
+
+/// Scratch memory that is kept for reuse. More than so many active connections
+/// at a time on one service make and free their own.
+const SCRATCH: usize = 64;
+
+/// A handler and what its connections share.
+#[derive(Debug)]
+pub struct Service<H> {
+    handler: H,
+    limits: Limits,
+    draining: AtomicBool,
+    requests: AtomicU64,
+    #[expect(
+        clippy::vec_box,
+        reason = "moved in and out as a pointer: a scratch is a kilobyte"
+    )]
+    scratch: Mutex<Vec<Box<Scratch>>>,
+}
+
+impl<H: Handler> Service<H> {
+    /// Serves with `handler` within `limits`.
+    #[must_use]
+    pub fn new(handler: H, limits: Limits) -> Self {
+        Service {
+            handler,
+            limits,
+            draining: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            scratch: Mutex::default(),
+        }
+    }
+
+    /// The handler.
+    #[must_use]
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// Requests that were answered, offences among them.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// From now on every answer is the last of its connection. Idle
+    /// connections close when they are next woken: see
+    /// [`sluicegate::Reactor::wake_readers`].
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn take_scratch(&self) -> Box<Scratch> {
+        let mut kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut scratch: Box<Scratch>) {
+        if !scratch.reset() {
+            return;
+        }
+        let mut kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < SCRATCH {
+            kept.push(scratch);
+        }
+    }
+}
+
+/// How a stretch of exchanges ended.
+#[derive(Debug)]
+enum Ending {
+    /// All answered; the client may send more.
+    Idle,
+    /// Close: nothing of the client's is unread.
+    Close,
+    /// Close, but the client may still be sending.
+    Linger,
+}
+
+/// Serves one connection to its end.
+///
+/// `service` is shared: an `Rc` on one thread, an `Arc` among several.
+pub async fn serve<R, H, P>(mut socket: Socket<R>, service: P)
+where
+    R: Readiness,
+    H: Handler,
+    P: Deref<Target = Service<H>>,
+{
+    let mut timer = socket.timer();
+    let mut served = 0;
+    loop {
+        timer.set(Some(socket.now() + service.limits.timeouts.idle));
+        let readable = poll_fn(|cx| {
+            // The order matters: what the client has sent is still answered.
+            if socket.poll_readable(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            if service.is_draining() || timer.poll_expired(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            Poll::Pending
+        })
+        .await;
+        if !readable {
+            return;
+        }
+        // Boxed, and freed before the next wait: this is what keeps an idle
+        // connection small.
+        let active = exchange::run(&mut socket, &*service, &mut timer, &mut served);
+        match Box::pin(active).await {
+            Ok(Ending::Idle) => {}
+            Ok(Ending::Close) => return,
+            Ok(Ending::Linger) => {
+                return Box::pin(linger::linger(&mut socket, &mut timer)).await;
+            }
+            Err(failure) => {
+                service.handler.failed(&failure);
+                return match failure {
+                    Failure::Offence(_) => Box::pin(linger::linger(&mut socket, &mut timer)).await,
+                    Failure::Receive(_) => {}
+                    Failure::Unread | Failure::Send(_) | Failure::Body(_) => socket.abort(),
+                };
+            }
+        }
+    }
+}

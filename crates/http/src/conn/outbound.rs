@@ -1,0 +1,228 @@
+//! A response on its way into the socket's queue.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::Bytes;
+use sluicegate::{Readiness, Segment, Socket, Timer};
+
+use crate::chunked::{CRLF, chunk_head};
+use crate::encode::{self, Framing, Persistence};
+use crate::handler::Failure;
+use crate::prepared::Prepared;
+use crate::response::{Body, BodySource, Frame, Kind};
+use crate::{Limits, Method, RequestHead, Response, Version, date};
+
+/// What the response must know of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// HEAD: the head alone is sent.
+    pub(super) head_only: bool,
+    /// The client understands chunked: HTTP/1.1.
+    pub(super) chunked: bool,
+    /// This is the last answer of the connection.
+    pub(super) last: bool,
+}
+
+impl Asked {
+    pub(super) fn by(head: &RequestHead, last: bool) -> Self {
+        Asked {
+            head_only: head.method() == Method::Head,
+            chunked: head.version() == Version::Http11,
+            last,
+        }
+    }
+
+    /// RFC 9112 section 9.3: an HTTP/1.0 client that asked to go on is told so.
+    fn persistence(self) -> Persistence {
+        match (self.last, self.chunked) {
+            (true, _) => Persistence::Close,
+            (false, true) => Persistence::Implied,
+            (false, false) => Persistence::KeepAlive,
+        }
+    }
+}
+
+/// A response's way out: the socket, and the deadline of a client that does
+/// not read.
+pub(super) struct Outbound<'a, R: Readiness> {
+    pub(super) socket: &'a mut Socket<R>,
+    pub(super) timer: &'a mut R::Timer,
+    pub(super) limits: &'a Limits,
+}
+
+impl<R: Readiness> Outbound<'_, R> {
+    /// Queues `response`; a body that is made while it is sent is sent as well.
+    /// Returns whether the connection ends here although it was not to: the
+    /// body had no other end.
+    pub(super) async fn respond(
+        &mut self,
+        asked: Asked,
+        response: Response,
+    ) -> Result<bool, Failure> {
+        match response.kind {
+            Kind::Prepared(prepared) => {
+                self.make_room(2).await?;
+                self.queue_prepared(asked, &prepared);
+                Ok(false)
+            }
+            Kind::Built {
+                status,
+                fields,
+                body,
+            } => {
+                let framing = match (encode::has_no_content(status), body.length()) {
+                    (true, _) => Framing::Absent,
+                    (false, Some(length)) => Framing::Sized(length),
+                    (false, None) if asked.chunked => Framing::Chunked,
+                    // RFC 9112 section 6.1: never chunked to HTTP/1.0.
+                    (false, None) => Framing::Close,
+                };
+                let closes = framing == Framing::Close;
+                let persistence = if closes {
+                    Persistence::Close
+                } else {
+                    asked.persistence()
+                };
+                let mut head = Vec::with_capacity(256 + fields.as_bytes().len());
+                let date = date::now();
+                encode::head(
+                    &mut head,
+                    status,
+                    &date,
+                    fields.as_bytes(),
+                    framing,
+                    persistence,
+                );
+                self.queue(Segment::memory(head)).await?;
+                if !asked.head_only && framing != Framing::Absent {
+                    self.queue_body(body, framing).await?;
+                }
+                Ok(closes)
+            }
+        }
+    }
+
+    fn queue_prepared(&mut self, asked: Asked, prepared: &Prepared) {
+        let persistence = asked.persistence();
+        let content = if persistence == Persistence::Implied {
+            let mut whole = prepared.whole();
+            if asked.head_only {
+                whole.truncate(prepared.head_len());
+            }
+            whole
+        } else {
+            let (start, body) = prepared.parts();
+            let mut head = start.to_vec();
+            encode::finish(&mut head, persistence);
+            if !asked.head_only {
+                head.extend_from_slice(&body);
+            }
+            Bytes::from(head)
+        };
+        // There is room: the caller made it.
+        let _ = self.socket.queue(Segment::Memory(content));
+    }
+
+    async fn queue_body(&mut self, body: Body, framing: Framing) -> Result<(), Failure> {
+        match body {
+            Body::Empty => Ok(()),
+            Body::Segment(segment) => self.queue(segment).await,
+            Body::Segments(segments) => {
+                for segment in segments {
+                    self.queue(segment).await?;
+                }
+                Ok(())
+            }
+            Body::Stream(source) => self.stream(source, framing).await,
+        }
+    }
+
+    /// Sends a body while it is made: one frame is queued at a time, and the
+    /// next asked for when the kernel has accepted it.
+    async fn stream(
+        &mut self,
+        mut source: Box<dyn BodySource>,
+        framing: Framing,
+    ) -> Result<(), Failure> {
+        let mut left = source.length();
+        let mut trailers = None;
+        loop {
+            let frame = match poll_fn(|cx| source.poll_frame(cx)).await {
+                None => break,
+                Some(frame) => frame.map_err(Failure::Body)?,
+            };
+            match frame {
+                Frame::Data(segment) if segment.is_empty() => continue,
+                Frame::Data(segment) => {
+                    if let Some(left) = &mut left {
+                        *left = left.checked_sub(segment.len()).ok_or_else(|| {
+                            Failure::Body("it is longer than its source said".into())
+                        })?;
+                    }
+                    self.queue_data(segment, framing).await?;
+                }
+                Frame::Trailers(fields) => {
+                    trailers = Some(fields);
+                    break;
+                }
+            }
+            self.flush().await?;
+        }
+        if left.is_some_and(|left| left > 0) {
+            return Err(Failure::Body("it is shorter than its source said".into()));
+        }
+        if framing == Framing::Chunked {
+            // RFC 9112 section 7.1: last-chunk, trailer section, CRLF.
+            let mut end = b"0\r\n".to_vec();
+            end.extend_from_slice(trailers.as_ref().map_or(&[], |fields| fields.as_bytes()));
+            end.extend_from_slice(CRLF);
+            self.queue(Segment::memory(end)).await?;
+        }
+        Ok(())
+    }
+
+    async fn queue_data(&mut self, segment: Segment, framing: Framing) -> Result<(), Failure> {
+        if framing != Framing::Chunked {
+            return self.queue(segment).await;
+        }
+        let head = Bytes::copy_from_slice(chunk_head(segment.len()).as_bytes());
+        self.queue(Segment::Memory(head)).await?;
+        self.queue(segment).await?;
+        self.queue(Segment::memory(CRLF)).await
+    }
+
+    async fn queue(&mut self, segment: Segment) -> Result<(), Failure> {
+        self.make_room(1).await?;
+        // There is room: it was made above, and nobody else queues.
+        let _ = self.socket.queue(segment);
+        Ok(())
+    }
+
+    /// Makes sure that so many segments can be queued.
+    pub(super) async fn make_room(&mut self, segments: usize) -> Result<(), Failure> {
+        if self.socket.room() < segments {
+            self.flush().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sends what is queued. A client that takes nothing for the time that it
+    /// has is given up.
+    pub(super) async fn flush(&mut self) -> Result<(), Failure> {
+        let mut seen = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = self.socket.poll_flush(cx) {
+                return Poll::Ready(result.map_err(Failure::Send));
+            }
+            let accepted = self.socket.accepted_position();
+            if seen.replace(accepted) != Some(accepted) {
+                self.timer
+                    .set(Some(self.socket.now() + self.limits.timeouts.send));
+            }
+            self.timer.poll_expired(cx).map(|()| Err(Failure::Unread))
+        })
+        .await
+    }
+}

@@ -1,0 +1,280 @@
+//! What a handler answers: a value that says *what* to send, never how.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use sluicegate::Segment;
+use thiserror::Error;
+
+use crate::prepared::Prepared;
+
+/// A header field that may not be sent.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BadField {
+    /// The name is not a token. RFC 9110 section 5.1.
+    #[error("`{0}` is not a header name")]
+    Name(String),
+    /// The value holds CR, LF, NUL or another control byte: it would split the
+    /// response. RFC 9110 section 5.5.
+    #[error("the value of `{0}` holds a control byte")]
+    Value(String),
+    /// The engine writes this field itself, from what it knows of the
+    /// connection and of the body.
+    #[error("`{0}` is the engine's own to write")]
+    Reserved(String),
+}
+
+/// Fields that say how the message is delimited and how the connection goes
+/// on. A handler that could write them could contradict the engine.
+const RESERVED: [&str; 6] = [
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "server",
+    "transfer-encoding",
+];
+
+/// Header lines, checked when they are added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    lines: Vec<u8>,
+}
+
+impl Fields {
+    /// Adds a field.
+    ///
+    /// # Errors
+    /// [`BadField`]; nothing was added.
+    pub fn add(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), BadField> {
+        let value = value.as_ref();
+        if name.is_empty() || !name.bytes().all(crate::head::field::is_token_byte) {
+            return Err(BadField::Name(name.to_owned()));
+        }
+        if value
+            .iter()
+            .any(|&byte| byte == 0x7f || (byte < 0x20 && byte != b'\t'))
+        {
+            return Err(BadField::Value(name.to_owned()));
+        }
+        if RESERVED
+            .iter()
+            .any(|reserved| name.eq_ignore_ascii_case(reserved))
+        {
+            return Err(BadField::Reserved(name.to_owned()));
+        }
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            self.lines.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    /// Adds all of `others`.
+    pub fn append(&mut self, others: &Fields) {
+        self.lines.extend_from_slice(&others.lines);
+    }
+
+    /// The lines as they are sent.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.lines
+    }
+}
+
+/// One piece of a body that is made while it is sent.
+#[derive(Debug)]
+pub enum Frame {
+    /// The next bytes.
+    Data(Segment),
+    /// The trailer section: the last frame. Sent to HTTP/1.1 clients of a body
+    /// without a known length, dropped for others.
+    Trailers(Fields),
+}
+
+/// Why a body that is made while it is sent ended early.
+pub type BodyFailure = Box<dyn StdError + Send + Sync>;
+
+/// A body that is made while it is sent. Polled only when there is room for
+/// more, so a slow client slows its source down.
+pub trait BodySource: Send {
+    /// The next frame; `None` at the end.
+    ///
+    /// # Errors
+    /// Cuts the connection, so that the client does not take a part for the whole.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyFailure>>>;
+
+    /// Bytes of the whole body, if they are known: Content-Length is sent
+    /// then, and exactly so many bytes must come.
+    fn length(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The content of a response.
+#[derive(Default)]
+pub enum Body {
+    /// None.
+    #[default]
+    Empty,
+    /// One segment.
+    Segment(Segment),
+    /// Several, one after another.
+    Segments(Vec<Segment>),
+    /// Made while it is sent.
+    Stream(Box<dyn BodySource>),
+}
+
+impl Body {
+    /// Bytes, if they are known beforehand.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Body::Empty => Some(0),
+            Body::Segment(segment) => Some(segment.len()),
+            Body::Segments(segments) => Some(segments.iter().map(Segment::len).sum()),
+            Body::Stream(source) => source.length(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Body::Empty => f.write_str("Empty"),
+            Body::Segment(segment) => f.debug_tuple("Segment").field(segment).finish(),
+            Body::Segments(segments) => f.debug_tuple("Segments").field(segments).finish(),
+            Body::Stream(source) => f.debug_tuple("Stream").field(&source.length()).finish(),
+        }
+    }
+}
+
+/// An answer.
+///
+/// The engine adds Server, Date, Connection and the framing; for HEAD it sends
+/// the head alone, for 204 and 304 no body and no length.
+#[derive(Debug)]
+pub struct Response {
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Built {
+        status: u16,
+        fields: Fields,
+        body: Body,
+    },
+    Prepared(Arc<Prepared>),
+}
+
+impl Response {
+    /// An answer with `status` (200 to 599) and without content. Another
+    /// status is a mistake of the program and is answered as 500.
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        let status = if (200..600).contains(&status) {
+            status
+        } else {
+            500
+        };
+        Response {
+            kind: Kind::Built {
+                status,
+                fields: Fields::default(),
+                body: Body::Empty,
+            },
+        }
+    }
+
+    /// Plain text.
+    #[must_use]
+    pub fn text(status: u16, text: impl Into<Bytes>) -> Self {
+        let mut response = Self::new(status).with_body(Body::Segment(Segment::memory(text)));
+        // A constant that is valid.
+        let _ = response.add("Content-Type", "text/plain; charset=utf-8");
+        response
+    }
+
+    /// The status code with its reason phrase as content, for people.
+    #[must_use]
+    pub fn status_page(status: u16) -> Self {
+        Self::text(
+            status,
+            format!("{status} {}\n", crate::encode::reason(status)),
+        )
+    }
+
+    /// An answer that was composed beforehand.
+    #[must_use]
+    pub fn prepared(prepared: Arc<Prepared>) -> Self {
+        Response {
+            kind: Kind::Prepared(prepared),
+        }
+    }
+
+    /// With this content.
+    #[must_use]
+    pub fn with_body(mut self, content: Body) -> Self {
+        if let Kind::Built { body, .. } = &mut self.kind {
+            *body = content;
+        }
+        self
+    }
+
+    /// With these header lines, which were checked when they were made.
+    #[must_use]
+    pub fn with_fields(mut self, lines: Fields) -> Self {
+        if let Kind::Built { fields, .. } = &mut self.kind {
+            *fields = lines;
+        }
+        self
+    }
+
+    /// Adds a header field. Has no effect on a prepared answer.
+    ///
+    /// # Errors
+    /// [`BadField`]; nothing was added.
+    pub fn add(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), BadField> {
+        match &mut self.kind {
+            Kind::Built { fields, .. } => fields.add(name, value),
+            Kind::Prepared(_) => Ok(()),
+        }
+    }
+
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match &self.kind {
+            Kind::Built { status, .. } => *status,
+            Kind::Prepared(prepared) => prepared.status(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_would_split_or_contradict_the_response_is_refused() {
+        let mut fields = Fields::default();
+        for (name, value) in [
+            ("", "x"),
+            ("a b", "x"),
+            ("a:", "x"),
+            ("x", "a\r\nSet-Cookie: b"),
+            ("x", "a\0"),
+            ("Content-Length", "3"),
+            ("TRANSFER-ENCODING", "chunked"),
+            ("connection", "close"),
+        ] {
+            assert!(fields.add(name, value).is_err(), "{name}: {value}");
+        }
+        assert!(fields.as_bytes().is_empty());
+        fields.add("X-Good", "a\tb \u{e9}").unwrap();
+        assert_eq!(fields.as_bytes(), "X-Good: a\tb \u{e9}\r\n".as_bytes());
+    }
+}

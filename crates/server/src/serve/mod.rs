@@ -1,0 +1,132 @@
+//! Workers around a handler, from the first connection to the last.
+
+mod shutdown;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use sluicegate::Reactor;
+use sluicegate::os::{Signal, Signals, raise_descriptors};
+use sluicegate::{Listener, SendContext};
+use sluicegate_http::Handler;
+
+use self::shutdown::Shutdown;
+
+/// Where to listen, and with how many threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Addresses to listen on.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Threads that serve connections.
+    pub(crate) workers: usize,
+}
+
+/// Serves until SIGTERM or SIGINT, then lets the open connections finish. A
+/// second signal ends at once.
+///
+/// `subject` is what is served, for people; `handler` makes each worker's own.
+///
+/// # Errors
+/// What keeps it from starting: an address in use, a limit.
+pub(crate) fn run<H, F>(plan: &Plan, subject: &str, handler: F) -> Result<()>
+where
+    H: Handler + 'static,
+    F: Fn() -> io::Result<H> + Send + Clone + 'static,
+{
+    // Before any thread is started: all of them inherit the mask.
+    let signals = Signals::listen(&[Signal::Terminate, Signal::Interrupt])
+        .context("cannot listen for signals")?;
+    // More connections than descriptors is a matter for the accept loop.
+    let _ = raise_descriptors();
+    let listeners = plan
+        .addresses
+        .iter()
+        .map(|&address| open(address))
+        .collect::<Result<Vec<_>>>()?;
+    let shutdown = Arc::new(Shutdown::default());
+    let context = Arc::new(SendContext::default());
+    let mut threads = Vec::new();
+    for number in 0..plan.workers {
+        let worker = worker::Start {
+            listeners: listeners.clone(),
+            shutdown: Arc::clone(&shutdown),
+            context: Arc::clone(&context),
+            handler: handler.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || worker.run())
+            .context("cannot start a worker")?;
+        threads.push(thread);
+    }
+    announce(&listeners, subject, plan.workers)?;
+    wait(&signals)?;
+    eprintln!("sluicegate: finishing open connections (a second signal ends at once)");
+    shutdown.begin();
+    // The workers hold views of their own; without this one the sockets close
+    // when the last of them has emptied its queue.
+    drop(listeners);
+    let second = std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if wait(&signals).is_ok() {
+                std::process::exit(130);
+            }
+        });
+    drop(second);
+    for thread in threads {
+        match thread.join() {
+            Ok(result) => result.context("a worker failed")?,
+            Err(_) => bail!("a worker panicked"),
+        }
+    }
+    Ok(())
+}
+
+fn open(address: SocketAddr) -> Result<Arc<OwnedFd>> {
+    Listener::<Reactor>::open(address).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another program has it, --listen takes another",
+            io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 need CAP_NET_BIND_SERVICE or root"
+            }
+            io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
+            _ => "",
+        };
+        anyhow::anyhow!("cannot listen on {address}: {error}{hint}")
+    })
+}
+
+fn announce(listeners: &[Arc<OwnedFd>], subject: &str, workers: usize) -> Result<()> {
+    use std::io::Write;
+    let mut out = io::stdout().lock();
+    for listener in listeners {
+        let address = sluicegate::os::local_address(listener)
+            .ok()
+            .flatten()
+            .context("cannot tell the address listened on")?;
+        let threads = if workers == 1 {
+            "1 worker"
+        } else {
+            &format!("{workers} workers")
+        };
+        // A closed standard output is no reason not to serve.
+        let _ = writeln!(out, "Serving {subject} on http://{address} ({threads})");
+    }
+    let _ = out.flush();
+    Ok(())
+}
+
+/// Waits for a signal on an otherwise idle thread.
+fn wait(signals: &Signals) -> Result<Signal> {
+    loop {
+        signals.wait().context("cannot wait for signals")?;
+        if let Some(signal) = signals.next().context("cannot read signals")? {
+            return Ok(signal);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The end, as tasks on every worker learn of it.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Says once, to all who wait, that no new connections are to be served.
+#[derive(Debug, Default)]
+pub(super) struct Shutdown {
+    begun: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Shutdown {
+    /// Wakes everybody who waits, now and from now on.
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        let waiting = std::mem::take(&mut *self.lock());
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = self.lock();
+        // Looked at under the lock, so that `begin` either sees this waker or
+        // is seen here.
+        if self.begun.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(super) async fn begun(&self) {
+        poll_fn(|cx| self.poll_begun(cx)).await;
+    }
+}

@@ -1,0 +1,77 @@
+//! Send files and memory over TCP without copying, return at once, and know
+//! when the bytes have arrived.
+//!
+//! Modules in the order in which a byte meets them. [`SendQueue`] and
+//! [`Ledger`] are pure state machines: `handle_*` takes what happened,
+//! `poll_*` gives what to do, no descriptor and no clock. [`Transport`] is
+//! what they are carried out on: the kernel in a [`Socket`], a script in
+//! tests. [`Readiness`] says when to try again, from a worker's own
+//! [`Reactor`] or from a [`SharedReactor`] inside tokio (feature `tokio`).
+//!
+//! Three words, never mixed: *accepted* (a send call took the bytes; the
+//! kernel owns the job), *acked* (the peer's TCP acknowledged them),
+//! *released* (the kernel holds no reference to their pages any more; not yet
+//! reported by this version).
+//!
+//! The crate knows nothing of HTTP.
+
+#![forbid(unsafe_code)]
+
+mod counters;
+mod ledger;
+mod listener;
+mod pipes;
+mod position;
+mod pump;
+mod queue;
+mod reactor;
+mod readiness;
+mod segment;
+mod socket;
+mod strategy;
+mod transport;
+mod worker;
+
+pub use counters::{Counters, WayBytes};
+pub use ledger::{Ledger, Progress};
+pub use listener::Listener;
+pub use pipes::PipePool;
+pub use position::Position;
+pub use pump::{Pumped, SendError, pump};
+pub use queue::{QueueFull, SendQueue, Transmit};
+pub use reactor::local::{LocalTimer, Reactor, Registration};
+#[cfg(feature = "tokio")]
+pub use reactor::shared::{SharedReactor, SharedRegistration, SharedTimer};
+pub use readiness::{Edge, Readiness, Source, Timer};
+pub use segment::{FileRange, Segment};
+pub use socket::{SendContext, Socket};
+pub use strategy::{Locality, Strategy, Way};
+pub use transport::Transport;
+pub use worker::{Spawner, Worker};
+
+/// Seconds since the Unix epoch, at the cost of a memory read.
+pub use sluicegate_sys::clock::unix_seconds;
+
+/// Files beneath a directory: opening them, and telling one version from another.
+pub mod file {
+    pub use sluicegate_sys::file::{Kind, Stamp, read_at, stamp};
+    pub use sluicegate_sys::open::{Access, Root};
+}
+
+/// What a program around the sockets needs of the host.
+pub mod os {
+    pub use sluicegate_sys::limits::raise_descriptors;
+    pub use sluicegate_sys::signal::{Signal, Signals};
+
+    use std::io;
+    use std::net::SocketAddr;
+    use std::os::fd::AsFd;
+
+    /// The address that a socket is bound to; `None` when it is no internet address.
+    ///
+    /// # Errors
+    /// `ENOTSOCK`, `ENOBUFS`.
+    pub fn local_address(socket: &impl AsFd) -> io::Result<Option<SocketAddr>> {
+        sluicegate_sys::socket::local_address(socket.as_fd())
+    }
+}

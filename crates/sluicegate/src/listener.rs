@@ -1,0 +1,112 @@
+//! A listening socket that several workers may share.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use sluicegate_sys::socket;
+
+use crate::readiness::{Readiness, Source};
+
+/// Connections that the kernel keeps until they are accepted; it cuts this
+/// down to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Opens a listening socket on `address`, to be shared by [`Listener::new`].
+///
+/// # Errors
+/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EMFILE`.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+    socket::listen(address, BACKLOG)
+}
+
+/// One worker's view of a listening socket. The socket itself is never closed
+/// while another view lives, so no queued connection is ever reset.
+#[derive(Debug)]
+pub struct Listener<S: Source> {
+    // Dropped before the socket, as `Source::watch` asks.
+    readiness: S::Readiness,
+    source: S,
+    socket: Arc<OwnedFd>,
+}
+
+impl<S: Source> Listener<S> {
+    /// Opens a listening socket on `address`.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EMFILE`.
+    pub fn open(address: SocketAddr) -> io::Result<Arc<OwnedFd>> {
+        listen(address).map(Arc::new)
+    }
+
+    /// Watches an open listening socket.
+    ///
+    /// # Errors
+    /// As [`Source::watch_listener`].
+    pub fn new(socket: Arc<OwnedFd>, source: S) -> io::Result<Self> {
+        let readiness = source.watch_listener(socket.as_fd())?;
+        Ok(Listener {
+            readiness,
+            source,
+            socket,
+        })
+    }
+
+    /// The address that it is bound to; tells the port that the kernel chose.
+    ///
+    /// # Errors
+    /// `ENOBUFS`.
+    pub fn local_address(&self) -> io::Result<Option<SocketAddr>> {
+        socket::local_address(self.socket.as_fd())
+    }
+
+    /// The source that watches it, to watch what it accepts as well.
+    #[must_use]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The next connection, and where it comes from.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: wait a little before the next
+    /// try, since the connection stays in the queue. `ECONNABORTED` and the
+    /// network's errors of a connection that is gone already are skipped.
+    pub async fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+        loop {
+            let edge = poll_fn(|cx| self.readiness.poll_readable(cx)).await;
+            match socket::accept(self.socket.as_fd()) {
+                Ok(connection) => return Ok(connection),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readiness.clear_readable(edge);
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl<S: Source> AsFd for Listener<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// accept(2): Linux passes pending network errors of the new connection on as
+/// errors of `accept`, to be treated like `EAGAIN` by retrying.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    const EPROTO: i32 = 71;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::Interrupted
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::HostUnreachable
+    ) || error.raw_os_error() == Some(EPROTO)
+}

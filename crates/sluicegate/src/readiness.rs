@@ -1,0 +1,73 @@
+//! When to try again: the seam between a socket and whatever watches it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// What watches descriptors: a worker's own [`crate::Reactor`], or a shared
+/// one inside another runtime.
+pub trait Source: Clone {
+    /// One watched descriptor.
+    type Readiness: Readiness;
+
+    /// Watches `fd` for as long as the result lives. `fd` is closed no earlier.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`: `ENOSPC`, `ENOMEM`, `EPERM`.
+    fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<Self::Readiness>;
+
+    /// Watches a listener that other sources may share.
+    ///
+    /// # Errors
+    /// As [`Source::watch`].
+    fn watch_listener(&self, fd: BorrowedFd<'_>) -> io::Result<Self::Readiness>;
+}
+
+/// The readiness of one descriptor, edge by edge.
+///
+/// Both ways start as *may be ready* or become so by an event, and stay so
+/// until a call that found nothing says [`Readiness::clear_readable`] or
+/// [`Readiness::clear_writable`]. At most one task waits for each way.
+pub trait Readiness {
+    /// Timers of the same source.
+    type Timer: Timer;
+
+    /// Ready when a read may return something.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<Edge>;
+
+    /// Ready when a write may take something.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Edge>;
+
+    /// A read found nothing more, on the strength of `edge`. Without effect
+    /// when a newer event has come since.
+    fn clear_readable(&self, edge: Edge);
+
+    /// A write found no room, on the strength of `edge`.
+    fn clear_writable(&self, edge: Edge);
+
+    /// A timer that is not set.
+    fn timer(&self) -> Self::Timer;
+
+    /// The time, for deadlines: at most one turn of the source old.
+    fn now(&self) -> Instant;
+}
+
+/// One report of readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Which report, to tell it from later ones.
+    pub(crate) tick: u8,
+    /// The peer sends no more, or the connection is gone: a short read does not
+    /// mean that nothing follows, the end does.
+    pub(crate) hung_up: bool,
+}
+
+/// One deadline that can be moved at little cost.
+pub trait Timer {
+    /// Sets the deadline, or none. Moving it later costs nothing but a store.
+    fn set(&mut self, deadline: Option<Instant>);
+
+    /// Ready once the deadline has passed; pending for ever without one.
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}

@@ -1,0 +1,84 @@
+//! What is queued to be sent: memory, or a range of a file.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A range of an open file, kept open until the kernel has accepted the last
+/// byte of it. `F` is the file's handle; a script has its own.
+#[derive(Clone, Debug)]
+pub struct FileRange<F = Arc<File>> {
+    pub(crate) file: F,
+    pub(crate) range: Range<u64>,
+}
+
+impl<F> FileRange<F> {
+    /// The bytes `range` of `file`, offsets in bytes. An empty or inverted
+    /// range has no bytes.
+    #[must_use]
+    pub fn new(file: F, range: Range<u64>) -> Self {
+        FileRange { file, range }
+    }
+
+    /// Bytes in the range.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.range.end.saturating_sub(self.range.start)
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One piece of what a socket sends. It owns what it sends from, so nothing
+/// that the kernel may still read is freed when a future is dropped.
+#[derive(Clone, Debug)]
+pub enum Segment<F = Arc<File>> {
+    /// Memory that never changes again.
+    Memory(Bytes),
+    /// A range of a file.
+    File(FileRange<F>),
+}
+
+impl<F> Segment<F> {
+    /// A segment of memory: `Bytes`, `Vec<u8>`, `&'static [u8]`, and what else
+    /// turns into [`Bytes`] (`Bytes::from_owner` takes an `Arc<[u8]>`).
+    #[must_use]
+    pub fn memory(bytes: impl Into<Bytes>) -> Self {
+        Segment::Memory(bytes.into())
+    }
+
+    /// A segment of a file; offsets in bytes.
+    #[must_use]
+    pub fn range(file: F, range: Range<u64>) -> Self {
+        Segment::File(FileRange::new(file, range))
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Segment::Memory(bytes) => bytes.len() as u64,
+            Segment::File(range) => range.len(),
+        }
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Segment {
+    /// The bytes `range` of an open file; offsets in bytes.
+    #[must_use]
+    pub fn file(file: &Arc<File>, range: Range<u64>) -> Self {
+        Segment::range(Arc::clone(file), range)
+    }
+}

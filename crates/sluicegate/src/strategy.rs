@@ -1,0 +1,139 @@
+//! Which way a segment goes to the kernel.
+
+/// A way for bytes into a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// Into memory if they are not there yet, and copied by `send`.
+    Copy,
+    /// From the page cache by `sendfile`.
+    Sendfile,
+    /// From the page cache through a large pipe by `splice`.
+    Splice,
+}
+
+impl Way {
+    /// All ways, in the order of their counters.
+    pub const ALL: [Way; 3] = [Way::Copy, Way::Sendfile, Way::Splice];
+
+    /// The way to take where this one is refused. The last resort is a plain
+    /// copy, which every file and every socket allows.
+    #[must_use]
+    pub fn fallback(self) -> Option<Way> {
+        match self {
+            Way::Splice => Some(Way::Sendfile),
+            Way::Sendfile => Some(Way::Copy),
+            Way::Copy => None,
+        }
+    }
+
+    /// Its name in counters, logs and configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Copy => "copied",
+            Way::Sendfile => "sendfile",
+            Way::Splice => "spliced",
+        }
+    }
+}
+
+/// Where the peer of a socket is, as far as it is known. Belongs to one
+/// socket, starts unknown, and may only move towards local.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locality {
+    /// Beyond this host: what leaves is copied or fetched by a device.
+    Remote,
+    /// Nothing is known; to be treated as local wherever it matters for safety.
+    #[default]
+    Unknown,
+    /// On this host: pages travel into its receive queue by reference.
+    Local,
+}
+
+/// How ways are chosen. The defaults are measured; see each constant.
+#[derive(Clone, Debug)]
+pub struct Strategy {
+    /// Takes this way for every file range, whatever its size: for a bug or a
+    /// measurement.
+    pub forced: Option<Way>,
+    /// Files of at most this many bytes are read into memory and sent together
+    /// with what stands before them.
+    pub copy_up_to: u64,
+    /// Files of at least this many bytes go through a pipe where the peer is
+    /// not on this host.
+    pub splice_from: u64,
+}
+
+/// One `send` of head and content beats head with `MSG_MORE` and `sendfile` up
+/// to here: a second system call costs more than copying 16 KiB that are hot
+/// in the processor's cache.
+const COPY_UP_TO: u64 = 16 * 1024;
+
+/// Taking a pipe from the pool and two calls per megabyte pay from about one
+/// pipe's content on: `sendfile` fills its own pipe of 64 KiB over and over.
+const SPLICE_FROM: u64 = 1024 * 1024;
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Strategy {
+            forced: None,
+            copy_up_to: COPY_UP_TO,
+            splice_from: SPLICE_FROM,
+        }
+    }
+}
+
+impl Strategy {
+    /// The way for a file range of `len` bytes to a peer at `locality`.
+    #[must_use]
+    pub fn for_file(&self, len: u64, locality: Locality) -> Way {
+        if let Some(way) = self.forced {
+            way
+        } else if len <= self.copy_up_to {
+            Way::Copy
+        } else if len >= self.splice_from && locality != Locality::Local {
+            Way::Splice
+        } else {
+            Way::Sendfile
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_ends_in_a_copy_when_it_is_refused() {
+        for way in Way::ALL {
+            let mut last = way;
+            while let Some(next) = last.fallback() {
+                last = next;
+            }
+            assert_eq!(last, Way::Copy);
+        }
+    }
+
+    #[test]
+    fn the_way_depends_on_size_and_locality_unless_it_is_forced() {
+        let strategy = Strategy::default();
+        assert_eq!(strategy.for_file(1, Locality::Unknown), Way::Copy);
+        assert_eq!(
+            strategy.for_file(COPY_UP_TO + 1, Locality::Unknown),
+            Way::Sendfile
+        );
+        assert_eq!(
+            strategy.for_file(SPLICE_FROM, Locality::Unknown),
+            Way::Splice
+        );
+        assert_eq!(
+            strategy.for_file(SPLICE_FROM, Locality::Local),
+            Way::Sendfile
+        );
+        let forced = Strategy {
+            forced: Some(Way::Copy),
+            ..Strategy::default()
+        };
+        assert_eq!(forced.for_file(u64::MAX, Locality::Remote), Way::Copy);
+    }
+}

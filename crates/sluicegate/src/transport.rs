@@ -1,0 +1,54 @@
+//! What the send queue's wishes are carried out on.
+
+use std::io::{self, IoSlice};
+
+/// A stream that can be sent on, with the calls of a socket: the kernel, or a
+/// script that stands for it.
+///
+/// Every call may take less than it is given, and fail with the kernel's
+/// errors: `WouldBlock` when the socket is full, `Interrupted`.
+pub trait Transport {
+    /// Handle of a file that segments refer to.
+    type File: Clone;
+
+    /// Copies `slices`, in order, into the socket; `more` as `MSG_MORE`.
+    ///
+    /// # Errors
+    /// As `sendmsg(2)`.
+    fn send(&mut self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize>;
+
+    /// Appends at most `len` bytes of `file` from `offset` to `buffer`; 0 at
+    /// the end of the file.
+    ///
+    /// # Errors
+    /// As `pread(2)`.
+    fn read(
+        &mut self,
+        file: &Self::File,
+        offset: u64,
+        len: usize,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<usize>;
+
+    /// Sends at most `len` bytes of `file` from `offset`; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// As `sendfile(2)`. `InvalidInput` (EINVAL) means that this file cannot
+    /// go this way; the queue then takes the next.
+    fn sendfile(&mut self, file: &Self::File, offset: u64, len: usize) -> io::Result<usize>;
+
+    /// Moves at most `len` bytes of `file` from `offset` into the pipe; 0 at
+    /// the end of the file.
+    ///
+    /// # Errors
+    /// As `splice(2)`. `InvalidInput` as for [`Transport::sendfile`];
+    /// `Unsupported` or `WouldBlock` when there is no pipe to be had.
+    fn fill(&mut self, file: &Self::File, offset: u64, len: usize) -> io::Result<usize>;
+
+    /// Moves at most `len` bytes from the pipe into the socket; `more` as
+    /// `SPLICE_F_MORE`.
+    ///
+    /// # Errors
+    /// As `splice(2)`.
+    fn drain(&mut self, len: usize, more: bool) -> io::Result<usize>;
+}

@@ -1,0 +1,192 @@
+//! Queue and ledger against a scripted kernel and an oracle: the bytes that
+//! were queued, in order, and what the peer truly acknowledged.
+
+#![allow(clippy::unwrap_used)] // A test ends at the first surprise.
+
+use sluicegate::{Ledger, Position, Pumped, Segment, SendError, SendQueue, Way, pump};
+use sluicegate_testkit::corpus;
+use sluicegate_testkit::scripted::{Random, ScriptedFile, ScriptedKernel};
+
+/// Steps of one run; `SLUICEGATE_STEPS` asks for more.
+fn steps() -> u64 {
+    std::env::var("SLUICEGATE_STEPS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(200_000)
+}
+
+/// A random segment, its way, and the bytes that it must put on the wire.
+fn segment(random: &mut Random) -> (Segment<ScriptedFile>, Way, Vec<u8>) {
+    let seed = random.number();
+    let way = Way::ALL[random.below(3) as usize];
+    let len = match random.below(10) {
+        0 => 0,
+        1..5 => random.below(300),
+        5..9 => random.below(20_000),
+        _ => random.below(400_000),
+    };
+    let mut bytes = vec![0; len as usize];
+    if random.one_in(2) {
+        corpus::fill(seed, 0, &mut bytes);
+        return (Segment::memory(bytes.clone()), way, bytes);
+    }
+    let start = random.below(1 << 40);
+    corpus::fill(seed, start, &mut bytes);
+    let file = ScriptedFile {
+        seed,
+        len: start + len,
+        direct: !random.one_in(6),
+    };
+    (Segment::range(file, start..start + len), way, bytes)
+}
+
+/// One connection from `base` on, for at most `steps` steps. Returns how many
+/// steps it took before it was reset.
+fn connection(seed: u64, base: Position, resets: u64, steps: u64) -> u64 {
+    let mut random = Random::new(seed);
+    let mut kernel = ScriptedKernel::new(seed ^ 0xabcd, resets);
+    let mut queue: SendQueue<ScriptedFile> = SendQueue::with_limit(base, 64);
+    let mut ledger = Ledger::new(base);
+    ledger.handle_unacked(0);
+    let mut expected: Vec<u8> = Vec::new();
+    let mut checked = 0;
+    // Acknowledgement reports that are still on their way: the index of the
+    // last byte of a send, 32 bits of it.
+    let mut reports: Vec<u32> = Vec::new();
+    for step in 0..steps {
+        match random.below(6) {
+            0 | 1 => {
+                let (segment, way, bytes) = segment(&mut random);
+                let before = queue.end();
+                match queue.push(segment, way) {
+                    Ok(end) => {
+                        assert_eq!(end.since(before), bytes.len() as u64);
+                        expected.extend_from_slice(&bytes);
+                    }
+                    Err(full) => assert_eq!(full.limit, 64),
+                }
+            }
+            2..4 => {
+                let budget = random.below(200_000) + 1;
+                let result = pump(&mut queue, &mut ledger, &mut kernel, budget);
+                match result {
+                    Ok(Pumped::Drained) => {
+                        assert!(queue.is_empty());
+                        assert_eq!(queue.accepted(), queue.end());
+                        assert!(!kernel.corked, "seed {seed}: the last bytes wait for more");
+                    }
+                    Ok(Pumped::Blocked | Pumped::Spent) => assert!(!queue.is_empty()),
+                    Err(SendError::Connection(_) | SendError::File { .. }) => {
+                        assert!(kernel.is_reset(), "seed {seed}");
+                    }
+                    Err(error) => panic!("seed {seed}: {error}"),
+                }
+            }
+            4 => {
+                let acked = kernel.acknowledge();
+                if acked > 0 && !random.one_in(3) {
+                    let last = base.advanced(acked - 1).get();
+                    reports.push((last & u64::from(u32::MAX)) as u32);
+                }
+            }
+            _ => {
+                // Reports come late, doubled, out of order, or never.
+                if !reports.is_empty() {
+                    let at = random.below(reports.len() as u64) as usize;
+                    ledger.handle_ack_id(reports[at]);
+                    if random.one_in(2) {
+                        reports.swap_remove(at);
+                    }
+                }
+                if random.one_in(2) {
+                    ledger.handle_unacked(kernel.unacked());
+                    let truth = kernel.wire.len() as u64 - kernel.unacked();
+                    assert_eq!(ledger.acked(), base.advanced(truth), "seed {seed}");
+                }
+            }
+        }
+        assert!(
+            kernel.wire[checked..] == expected[checked..kernel.wire.len()],
+            "seed {seed}, step {step}: the wire differs from what was queued"
+        );
+        checked = kernel.wire.len();
+        let sent = kernel.wire.len() as u64;
+        assert_eq!(
+            ledger.accepted(),
+            base.advanced(sent),
+            "seed {seed}, step {step}"
+        );
+        assert_eq!(queue.accepted(), ledger.accepted());
+        assert_eq!(queue.end(), base.advanced(expected.len() as u64));
+        assert_eq!(ledger.ways().total(), sent);
+        let truth = base.advanced(sent - kernel.unacked());
+        assert!(
+            ledger.acked() <= truth,
+            "seed {seed}, step {step}: acked what is not"
+        );
+        if kernel.is_reset() || expected.len() > 8_000_000 {
+            return step + 1;
+        }
+    }
+    steps
+}
+
+#[test]
+fn the_wire_carries_what_was_queued_and_acked_is_never_too_much() {
+    let mut left = steps();
+    let mut seed = 1;
+    while left > 0 {
+        left -= connection(seed, Position::START, 0, left.min(5_000));
+        seed += 1;
+    }
+}
+
+#[test]
+fn positions_hold_across_the_32_bit_wrap() {
+    let mut left = steps() / 2;
+    let mut seed = 1_000_000;
+    while left > 0 {
+        // Far enough along that some report is from before the wrap and some
+        // from after it.
+        let base = Position::new((seed % 3 + 1) * (1 << 32) - 1_000_000);
+        left -= connection(seed, base, 0, left.min(5_000));
+        seed += 1;
+    }
+}
+
+#[test]
+fn a_reset_at_any_call_leaves_queue_and_ledger_agreeing() {
+    let mut left = steps() / 4;
+    let mut seed = 2_000_000;
+    while left > 0 {
+        left -= connection(seed, Position::START, 200, left.min(5_000));
+        seed += 1;
+    }
+}
+
+#[test]
+fn a_file_that_ends_early_is_truncated_by_every_way() {
+    for way in Way::ALL {
+        let mut kernel = ScriptedKernel::new(3, 0);
+        let mut queue = SendQueue::new(Position::START);
+        let mut ledger = Ledger::new(Position::START);
+        let file = ScriptedFile {
+            seed: 1,
+            len: 100,
+            direct: true,
+        };
+        queue.push(Segment::range(file, 0..200), way).unwrap();
+        let error = loop {
+            match pump(&mut queue, &mut ledger, &mut kernel, u64::MAX) {
+                Ok(Pumped::Blocked) => {}
+                Ok(other) => panic!("{way:?}: {other:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(error, SendError::Truncated { offset: 100 }),
+            "{way:?}: {error}"
+        );
+        assert_eq!(kernel.wire.len() as u64, ledger.accepted().get());
+    }
+}

@@ -1,0 +1,260 @@
+//! A socket on a worker's own reactor, against a plain blocking peer.
+
+#![allow(clippy::unwrap_used)] // A test ends at the first surprise.
+
+use std::future::poll_fn;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use sluicegate::{
+    PipePool, Registration, Segment, SendContext, SendError, Socket, Strategy, Way, Worker,
+};
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().unwrap().0, client)
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|i| (i % 251) as u8 ^ (i / 65_536) as u8)
+        .collect()
+}
+
+fn file_of(content: &[u8]) -> Arc<std::fs::File> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    Arc::new(file)
+}
+
+fn socket(stream: TcpStream, worker: &Worker, forced: Option<Way>) -> Socket<Registration> {
+    let context = SendContext {
+        strategy: Strategy {
+            forced,
+            ..Strategy::default()
+        },
+        ..SendContext::default()
+    };
+    stream.set_nonblocking(true).unwrap();
+    Socket::accepted_from(
+        OwnedFd::from(stream),
+        None,
+        worker.reactor(),
+        Arc::new(context),
+    )
+    .unwrap()
+}
+
+fn read_all(mut client: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        all
+    })
+}
+
+#[test]
+fn every_way_delivers_the_same_bytes_and_counts_them_as_its_own() {
+    let content = pattern(6_000_000);
+    for way in Way::ALL {
+        let worker = Worker::new().unwrap();
+        let (server, client) = pair();
+        let mut socket = socket(server, &worker, Some(way));
+        let context = Arc::clone(socket.context());
+        let reader = read_all(client);
+        let file = file_of(&content);
+        socket.queue(Segment::memory("head")).unwrap();
+        let end = socket.queue(Segment::file(&file, 1000..5_999_000)).unwrap();
+        socket.queue(Segment::memory("tail")).unwrap();
+        worker
+            .run(async move {
+                socket.accepted(end).await.unwrap();
+                socket.flush().await.unwrap();
+                socket.acked(socket.queued()).await.unwrap();
+                let progress = socket.progress().unwrap();
+                assert_eq!(progress.acked, progress.accepted);
+                assert_eq!(progress.accepted, progress.queued);
+            })
+            .unwrap();
+        let got = reader.join().unwrap();
+        assert_eq!(&got[..4], b"head");
+        assert_eq!(&got[got.len() - 4..], b"tail");
+        assert!(got[4..got.len() - 4] == content[1000..5_999_000], "{way:?}");
+        let ways = context.counters.ways();
+        assert_eq!(ways.total(), got.len() as u64);
+        let by_file = match way {
+            Way::Copy => ways.copied - 8,
+            Way::Sendfile => ways.sendfile,
+            Way::Splice => ways.spliced,
+        };
+        assert_eq!(by_file, 5_998_000, "{way:?}: {ways:?}");
+    }
+}
+
+#[test]
+fn splice_without_a_pipe_to_be_had_goes_by_sendfile() {
+    let worker = Worker::new().unwrap();
+    let (server, client) = pair();
+    let context = Arc::new(SendContext {
+        strategy: Strategy {
+            forced: Some(Way::Splice),
+            ..Strategy::default()
+        },
+        pipes: PipePool::new(0),
+        ..SendContext::default()
+    });
+    let mut socket = Socket::new(server, worker.reactor())
+        .map(|socket: Socket<Registration>| socket)
+        .unwrap();
+    drop(client);
+    socket.cancel();
+    let (server, client) = pair();
+    server.set_nonblocking(true).unwrap();
+    let mut socket =
+        Socket::accepted_from(server.into(), None, worker.reactor(), Arc::clone(&context)).unwrap();
+    let content = pattern(100_000);
+    socket
+        .queue(Segment::file(&file_of(&content), 0..100_000))
+        .unwrap();
+    let reader = read_all(client);
+    worker
+        .run(async move { socket.flush().await.unwrap() })
+        .unwrap();
+    assert!(reader.join().unwrap() == content);
+    assert_eq!(context.counters.ways().sendfile, 100_000);
+}
+
+#[test]
+fn queueing_returns_at_once_on_a_stuffed_socket_and_a_dropped_future_loses_nothing() {
+    let worker = Worker::new().unwrap();
+    let (server, client) = pair();
+    let mut socket = socket(server, &worker, None);
+    let content = pattern(20_000_000);
+    let file = file_of(&content);
+    let reactor = worker.reactor().clone();
+    let (sent, got) = worker
+        .run(async move {
+            socket.queue(Segment::file(&file, 0..10_000_000)).unwrap();
+            // Nobody reads: the socket fills up and the future is dropped in
+            // the middle of its work.
+            let mut flush = Box::pin(socket.flush());
+            let mut timer = Box::pin(reactor.sleep(Duration::from_millis(50)));
+            let stuffed = poll_fn(|cx| {
+                if flush.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(false);
+                }
+                timer.as_mut().poll(cx).map(|()| true)
+            })
+            .await;
+            assert!(stuffed, "10 MB cannot be accepted without a reader");
+            drop(flush);
+            // Not a future: it cannot wait.
+            socket
+                .queue(Segment::file(&file, 10_000_000..20_000_000))
+                .unwrap();
+            socket.queue(Segment::memory(vec![7; 1 << 20])).unwrap();
+            let reader = read_all(client);
+            socket.flush().await.unwrap();
+            (socket.queued().get(), reader)
+        })
+        .unwrap();
+    let got = got.join().unwrap();
+    assert_eq!(got.len() as u64, sent);
+    assert!(got[..20_000_000] == content[..]);
+    assert!(got[20_000_000..].iter().all(|&byte| byte == 7));
+}
+
+#[test]
+fn a_truncated_file_is_an_error_and_names_where_it_ended() {
+    for way in Way::ALL {
+        let worker = Worker::new().unwrap();
+        let (server, client) = pair();
+        let mut socket = socket(server, &worker, Some(way));
+        let file = file_of(&pattern(1000));
+        socket.queue(Segment::file(&file, 0..5000)).unwrap();
+        let error = worker
+            .run(async move {
+                let error = socket.flush().await.unwrap_err();
+                socket.abort();
+                error
+            })
+            .unwrap();
+        assert!(
+            matches!(error, SendError::Truncated { offset: 1000 }),
+            "{way:?}: {error}"
+        );
+        let mut client = client;
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        assert!(
+            client.read_to_end(&mut Vec::new()).is_err(),
+            "the peer must see a reset"
+        );
+    }
+}
+
+#[test]
+fn a_peer_that_resets_ends_the_wait_for_its_acknowledgement() {
+    let worker = Worker::new().unwrap();
+    let (server, client) = pair();
+    let mut socket = socket(server, &worker, None);
+    worker
+        .run(async move {
+            // More than the peer's window takes: some of it stays unacknowledged.
+            let end = socket.queue(Segment::memory(vec![1; 32 << 20])).unwrap();
+            let first = poll_fn(|cx| Poll::Ready(socket.poll_flush(cx).is_pending())).await;
+            assert!(first);
+            // Closing with unread data makes the kernel send a reset.
+            drop(client);
+            assert!(socket.acked(end).await.is_err());
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_position_that_was_never_queued_is_refused() {
+    let worker = Worker::new().unwrap();
+    let (server, _client) = pair();
+    let mut socket = socket(server, &worker, None);
+    let never = socket.queued().advanced(1);
+    assert!(
+        worker
+            .run(async move { socket.accepted(never).await })
+            .unwrap()
+            .is_err()
+    );
+}
+
+#[test]
+fn received_bytes_and_the_end_of_the_stream_are_both_seen() {
+    let worker = Worker::new().unwrap();
+    let (server, mut client) = pair();
+    let mut socket = socket(server, &worker, None);
+    client.write_all(b"hello").unwrap();
+    drop(client);
+    worker
+        .run(async move {
+            let mut buffer = Vec::with_capacity(100);
+            assert_eq!(socket.receive(&mut buffer).await.unwrap(), 5);
+            assert_eq!(socket.receive(&mut buffer).await.unwrap(), 0);
+            assert_eq!(buffer, b"hello");
+        })
+        .unwrap();
+}
+
+#[test]
+fn an_idle_socket_is_small() {
+    // An idle connection is a few dozen bytes and an empty slot for its
+    // active part (DESIGN of connections in ARCHITECTURE.md).
+    assert!(
+        size_of::<Socket<Registration>>() <= 56,
+        "{}",
+        size_of::<Socket<Registration>>()
+    );
+}

@@ -1,0 +1,24 @@
+//! Resource limits of the process (`getrlimit(2)`).
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the soft limit of open descriptors to the hard one and returns it
+/// (`u64::MAX` where there is none).
+///
+/// # Errors
+/// What `setrlimit(2)` reports; the old limit is in force then.
+pub fn raise_descriptors() -> io::Result<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        )?;
+    }
+    Ok(maximum.unwrap_or(u64::MAX))
+}

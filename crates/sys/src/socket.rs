@@ -1,0 +1,176 @@
+//! TCP sockets: listen, accept, receive, send, close (`tcp(7)`, `send(2)`, `recv(2)`).
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::buffer::spare_capacity;
+use rustix::net::sockopt;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketFlags,
+    SocketType, acceptfrom_with, getpeername, getsockname, ipproto, socket_with,
+};
+
+/// A listening TCP socket, non-blocking, closed on exec, with `SO_REUSEADDR`.
+/// `backlog` is capped by `net.core.somaxconn`.
+///
+/// # Errors
+/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES` (a port below 1024), `EMFILE`.
+pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    if address.is_ipv6() {
+        // One address, one listener: [::] does not also take 0.0.0.0.
+        sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    rustix::net::bind(&fd, &address)?;
+    rustix::net::listen(&fd, backlog)?;
+    Ok(fd)
+}
+
+/// The next connection that waits at `listener`, non-blocking and closed on exec.
+///
+/// # Errors
+/// `EAGAIN` when none waits; `ECONNABORTED` when it was gone before it was
+/// taken; `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`; `EINTR`.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let (fd, address) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    Ok((fd, address.and_then(internet)))
+}
+
+fn internet(address: SocketAddrAny) -> Option<SocketAddr> {
+    SocketAddr::try_from(address).ok()
+}
+
+/// The address that `socket` is bound to; `None` when it is no internet address.
+///
+/// # Errors
+/// `ENOTSOCK`, `ENOBUFS`.
+pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+    Ok(internet(getsockname(socket)?))
+}
+
+/// The peer's address; `None` when it is no internet address.
+///
+/// # Errors
+/// `ENOTCONN` once the connection is gone.
+pub fn peer_address(socket: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+    Ok(getpeername(socket)?.and_then(internet))
+}
+
+/// Sends small segments at once instead of waiting for an acknowledgement
+/// (`TCP_NODELAY`); `MSG_MORE` still holds back what has a successor.
+///
+/// # Errors
+/// `EOPNOTSUPP` when the socket is not TCP.
+pub fn set_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(sockopt::set_tcp_nodelay(socket, true)?)
+}
+
+/// Makes the descriptor non-blocking (`O_NONBLOCK`).
+///
+/// # Errors
+/// `EBADF`-class only.
+pub fn set_nonblocking(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(socket, true)?)
+}
+
+/// Bounds the socket's send buffer (`SO_SNDBUF`; the kernel doubles the value
+/// and stops tuning it).
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_send_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    Ok(sockopt::set_socket_send_buffer_size(socket, bytes)?)
+}
+
+/// Bounds the socket's receive buffer (`SO_RCVBUF`).
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    Ok(sockopt::set_socket_recv_buffer_size(socket, bytes)?)
+}
+
+/// Makes the coming close a reset (`SO_LINGER` with zero seconds): the peer
+/// learns that what it has is not the whole.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
+}
+
+/// Says that nothing more will be sent (FIN after what is queued).
+///
+/// # Errors
+/// `ENOTCONN` once the connection is gone.
+pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::net::shutdown(socket, Shutdown::Write)?)
+}
+
+/// Receives into the spare capacity of `buffer`, which must have some.
+/// Returns how many bytes came; 0 means that the peer sends no more.
+///
+/// # Errors
+/// `EAGAIN`, `ECONNRESET`, `EINTR`; `InvalidInput` when there is no room,
+/// because the kernel's answer would look like the end of the stream.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    if buffer.len() == buffer.capacity() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let (received, _) = rustix::net::recv(socket, spare_capacity(buffer), RecvFlags::empty())?;
+    Ok(received)
+}
+
+/// Receives into a slice, as [`receive`].
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_into(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    if buffer.is_empty() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let (received, _) = rustix::net::recv(socket, buffer, RecvFlags::empty())?;
+    Ok(received)
+}
+
+fn flags(more: bool) -> SendFlags {
+    // Without NOSIGNAL a peer that is gone would end the process.
+    let mut flags = SendFlags::NOSIGNAL;
+    flags.set(SendFlags::MORE, more);
+    flags
+}
+
+/// Copies `bytes` into the socket's send queue; `more` says that others follow
+/// at once (`MSG_MORE`). Returns how many were accepted.
+///
+/// # Errors
+/// `EAGAIN`, `EPIPE`, `ECONNRESET`, `EINTR`, `ENOBUFS`.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, flags(more))?)
+}
+
+/// Copies `slices`, one after another, as [`send`]. At most `IOV_MAX` (1024).
+///
+/// # Errors
+/// As [`send`]; `EMSGSIZE` for too many slices.
+pub fn send_vectored(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    more: bool,
+) -> io::Result<usize> {
+    let mut control = SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(
+        socket,
+        slices,
+        &mut control,
+        flags(more),
+    )?)
+}

@@ -1,0 +1,214 @@
+//! A kernel that follows a script: every refusal that a real one has, in a
+//! random order that a seed repeats.
+
+use std::io::{self, ErrorKind, IoSlice};
+
+use sluicegate::Transport;
+
+use crate::corpus;
+
+/// Small, fast, repeatable random numbers (SplitMix64; Steele, Lea and Flood,
+/// OOPSLA 2014). Not for secrets.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The sequence of `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    /// The next number.
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; 0 when `bound` is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.number().checked_rem(bound).unwrap_or(0)
+    }
+
+    /// True once in `n` times, on average.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// A file of the script: its content is [`corpus`]'s for `seed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScriptedFile {
+    /// Which content.
+    pub seed: u64,
+    /// How many bytes it has.
+    pub len: u64,
+    /// Whether its file system knows sendfile and splice.
+    pub direct: bool,
+}
+
+/// A socket, its pipe and its peer.
+///
+/// What was accepted is on `wire`, whole and in order; the test compares it
+/// with what it queued. The peer acknowledges when it is told to.
+#[derive(Debug)]
+pub struct ScriptedKernel {
+    random: Random,
+    /// Everything accepted so far, oldest first.
+    pub wire: Vec<u8>,
+    /// Bytes in the pipe.
+    pipe: Vec<u8>,
+    /// Bytes that the peer has acknowledged.
+    acked: u64,
+    /// The connection was reset: nothing goes any more.
+    reset: bool,
+    /// Once in so many calls the connection is reset; 0 for never.
+    reset_one_in: u64,
+    /// The last accepted bytes wait for more (`MSG_MORE`).
+    pub corked: bool,
+}
+
+impl ScriptedKernel {
+    /// A fresh connection whose script is `seed`.
+    #[must_use]
+    pub fn new(seed: u64, reset_one_in: u64) -> Self {
+        ScriptedKernel {
+            random: Random::new(seed),
+            wire: Vec::new(),
+            pipe: Vec::new(),
+            acked: 0,
+            reset: false,
+            reset_one_in,
+            corked: false,
+        }
+    }
+
+    /// The peer acknowledges some of what it has not yet; returns how many
+    /// bytes it has acknowledged in all.
+    pub fn acknowledge(&mut self) -> u64 {
+        let open = self.wire.len() as u64 - self.acked;
+        self.acked += self.random.below(open + 1);
+        self.acked
+    }
+
+    /// SIOCOUTQ: accepted and not acknowledged.
+    #[must_use]
+    pub fn unacked(&self) -> u64 {
+        self.wire.len() as u64 - self.acked
+    }
+
+    /// Whether the connection was reset.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        self.reset
+    }
+
+    /// What happens to a call that could take `len` bytes: how many it takes.
+    fn call(&mut self, len: usize) -> io::Result<usize> {
+        if self.reset_one_in > 0 && self.random.one_in(self.reset_one_in) {
+            self.reset = true;
+        }
+        if self.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        match self.random.below(8) {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            1 => Err(ErrorKind::Interrupted.into()),
+            2 => Ok(1.min(len)),
+            3 | 4 => {
+                let some = self.random.below(len as u64) + 1;
+                Ok(usize::try_from(some).unwrap_or(len).min(len))
+            }
+            _ => Ok(len),
+        }
+    }
+
+    fn content(file: ScriptedFile, offset: u64, len: usize) -> Vec<u8> {
+        let there = file.len.saturating_sub(offset).min(len as u64);
+        let mut bytes = vec![0; usize::try_from(there).unwrap_or(0)];
+        corpus::fill(file.seed, offset, &mut bytes);
+        bytes
+    }
+}
+
+impl Transport for ScriptedKernel {
+    type File = ScriptedFile;
+
+    fn send(&mut self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        let len = slices.iter().map(|slice| slice.len()).sum();
+        let taken = self.call(len)?;
+        let mut left = taken;
+        for slice in slices {
+            let part = left.min(slice.len());
+            self.wire.extend_from_slice(&slice[..part]);
+            left -= part;
+        }
+        self.corked = more || taken < len;
+        Ok(taken)
+    }
+
+    fn read(
+        &mut self,
+        file: &ScriptedFile,
+        offset: u64,
+        len: usize,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        let content = Self::content(*file, offset, len);
+        if content.is_empty() {
+            return Ok(0);
+        }
+        // A disk interrupts and falls short, but is never "full".
+        let taken = match self.call(content.len()) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => content.len(),
+            other => other?,
+        };
+        buffer.extend_from_slice(&content[..taken]);
+        Ok(taken)
+    }
+
+    fn sendfile(&mut self, file: &ScriptedFile, offset: u64, len: usize) -> io::Result<usize> {
+        if !file.direct {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let content = Self::content(*file, offset, len);
+        if content.is_empty() {
+            return Ok(0);
+        }
+        let taken = self.call(content.len())?;
+        self.wire.extend_from_slice(&content[..taken]);
+        self.corked = false;
+        Ok(taken)
+    }
+
+    fn fill(&mut self, file: &ScriptedFile, offset: u64, len: usize) -> io::Result<usize> {
+        if !file.direct {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        assert!(self.pipe.is_empty(), "the queue fills an empty pipe only");
+        if self.random.one_in(10) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let content = Self::content(*file, offset, len);
+        if content.is_empty() {
+            return Ok(0);
+        }
+        let taken = self.call(content.len())?;
+        self.pipe.extend_from_slice(&content[..taken]);
+        Ok(taken)
+    }
+
+    fn drain(&mut self, len: usize, more: bool) -> io::Result<usize> {
+        let len = len.min(self.pipe.len());
+        if len == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let taken = self.call(len)?;
+        self.wire.extend(self.pipe.drain(..taken));
+        self.corked = more;
+        Ok(taken)
+    }
+}
