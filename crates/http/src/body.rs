@@ -46,21 +46,13 @@ pub struct RequestBody {
 impl Default for RequestBody {
     /// No body.
     fn default() -> Self {
-        RequestBody {
-            framing: RequestFraming::None,
-            mailbox: None,
-            trailers: Vec::new(),
-        }
+        RequestBody { framing: RequestFraming::None, mailbox: None, trailers: Vec::new() }
     }
 }
 
 impl RequestBody {
     pub(crate) fn new(framing: RequestFraming, mailbox: Arc<Mailbox>) -> Self {
-        RequestBody {
-            framing,
-            mailbox: Some(mailbox),
-            trailers: Vec::new(),
-        }
+        RequestBody { framing, mailbox: Some(mailbox), trailers: Vec::new() }
     }
 
     /// How the body is delimited; tells its length in bytes where the client did.

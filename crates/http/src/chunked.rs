@@ -92,14 +92,8 @@ impl ChunkedDecoder {
 
     /// Forgets the body and keeps the allocations.
     pub fn reset(&mut self) {
-        let Self {
-            trailer, fields, ..
-        } = std::mem::take(self);
-        *self = Self {
-            trailer,
-            fields,
-            ..Self::default()
-        };
+        let Self { trailer, fields, .. } = std::mem::take(self);
+        *self = Self { trailer, fields, ..Self::default() };
         self.trailer.clear();
         self.fields.clear();
     }
@@ -116,32 +110,22 @@ impl ChunkedDecoder {
         let mut at = 0;
         while self.state != State::Done {
             let Some(&byte) = input.get(at) else {
-                return Ok(Step {
-                    consumed: at,
-                    event: Event::NeedMore,
-                });
+                return Ok(Step { consumed: at, event: Event::NeedMore });
             };
             if self.state == State::Data {
-                let here = usize::try_from(self.remaining)
-                    .unwrap_or(usize::MAX)
-                    .min(input.len() - at);
+                let here =
+                    usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - at);
                 self.remaining -= here as u64;
                 self.decoded += here as u64;
                 if self.remaining == 0 {
                     self.state = State::DataCr;
                 }
-                return Ok(Step {
-                    consumed: at + here,
-                    event: Event::Data(at..at + here),
-                });
+                return Ok(Step { consumed: at + here, event: Event::Data(at..at + here) });
             }
             self.advance(byte, limits)?;
             at += 1;
         }
-        Ok(Step {
-            consumed: at,
-            event: Event::Done,
-        })
+        Ok(Step { consumed: at, event: Event::Done })
     }
 
     /// Bytes of the body that have been passed on as data.
@@ -162,15 +146,11 @@ impl ChunkedDecoder {
     /// definition allows it; so they have a place of their own.
     pub fn trailers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields.iter().map(|(start, field)| {
-            let name = self
-                .trailer
-                .get(*start..field.name_end)
-                .and_then(|name| str::from_utf8(name).ok());
+            let name =
+                self.trailer.get(*start..field.name_end).and_then(|name| str::from_utf8(name).ok());
             (
                 name.unwrap_or_default(),
-                self.trailer
-                    .get(field.value_start..field.value_end)
-                    .unwrap_or_default(),
+                self.trailer.get(field.value_start..field.value_end).unwrap_or_default(),
             )
         })
     }
@@ -251,21 +231,14 @@ impl ChunkedDecoder {
         }
         // RFC 9112 section 7.1.1: a server ought to limit the total length of chunk extensions.
         let explained = size.saturating_mul(2).saturating_add(16);
-        self.overhead = self
-            .overhead
-            .saturating_add(self.line as u64)
-            .saturating_sub(explained);
+        self.overhead = self.overhead.saturating_add(self.line as u64).saturating_sub(explained);
         if self.overhead > limits.chunk_overhead as u64 {
             return Err(Offence::ChunkOverhead);
         }
         self.line = 0;
         self.digits = 0;
         // RFC 9112 section 7.1: a chunk of size zero is the last; the trailer section follows.
-        self.state = if size == 0 {
-            State::Trailer
-        } else {
-            State::Data
-        };
+        self.state = if size == 0 { State::Trailer } else { State::Data };
         Ok(())
     }
 

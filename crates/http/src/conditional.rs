@@ -27,10 +27,7 @@ impl Validators {
         let seconds = modified
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
             .map(|since| since.as_secs());
-        Self {
-            etag,
-            modified: seconds.filter(|&seconds| seconds <= LAST_SECOND),
-        }
+        Self { etag, modified: seconds.filter(|&seconds| seconds <= LAST_SECOND) }
     }
 
     /// The value of ETag.
@@ -73,9 +70,7 @@ pub fn evaluate(head: &RequestHead, validators: &Validators) -> Precondition {
 
     // Step 1. RFC 9110 section 13.1.1: If-Match uses the strong comparison.
     if head.count(Known::IfMatch) > 0 {
-        if !matches_any(head, Known::IfMatch, validators, |ours, tag| {
-            ours.strong_eq(tag)
-        }) {
+        if !matches_any(head, Known::IfMatch, validators, |ours, tag| ours.strong_eq(tag)) {
             return Precondition::Failed;
         }
     // Step 2. RFC 9110 section 13.1.4: ignored with If-Match, with a bad date, and without a
@@ -90,9 +85,7 @@ pub fn evaluate(head: &RequestHead, validators: &Validators) -> Precondition {
     // Step 3. RFC 9110 section 13.1.2: If-None-Match uses the weak comparison.
     if head.count(Known::IfNoneMatch) > 0 {
         return match (
-            matches_any(head, Known::IfNoneMatch, validators, |ours, tag| {
-                ours.weak_eq(tag)
-            }),
+            matches_any(head, Known::IfNoneMatch, validators, |ours, tag| ours.weak_eq(tag)),
             reads,
         ) {
             (false, _) => Precondition::Proceed,
@@ -124,18 +117,14 @@ pub fn if_range_holds(head: &RequestHead, validators: &Validators, now: SystemTi
     };
     if let Some(tag) = ReceivedTag::parse(value) {
         // RFC 9110 section 13.1.5: an entity tag is compared strongly.
-        return validators
-            .etag
-            .is_some_and(|ours| ours.received().strong_eq(tag));
+        return validators.etag.is_some_and(|ours| ours.received().strong_eq(tag));
     }
     let (Some(date), Some(modified)) = (date(head, Known::IfRange), validators.last_modified())
     else {
         return false;
     };
     // RFC 9110 section 13.1.5: a date must match exactly, and be strong.
-    let strong = now
-        .duration_since(modified)
-        .is_ok_and(|age| age >= Duration::from_secs(1));
+    let strong = now.duration_since(modified).is_ok_and(|age| age >= Duration::from_secs(1));
     strong && Some(date) == validators.modified
 }
 
@@ -163,9 +152,7 @@ fn date(head: &RequestHead, known: Known) -> Option<u64> {
     }
     let value = str::from_utf8(head.known(known)?).ok()?;
     let time = httpdate::parse_http_date(value).ok()?;
-    time.duration_since(UNIX_EPOCH)
-        .ok()
-        .map(|since| since.as_secs())
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -24,10 +24,7 @@ pub(crate) fn now() -> Date {
     if last.second == second {
         return last;
     }
-    let mut date = Date {
-        second,
-        text: [b' '; LEN],
-    };
+    let mut date = Date { second, text: [b' '; LEN] };
     let formatted = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
     // An IMF-fixdate has one length only; httpdate writes no other form.
     if let Ok(text) = <[u8; LEN]>::try_from(formatted.as_bytes()) {

@@ -178,26 +178,13 @@ mod tests {
     #[test]
     fn an_encoded_head_is_read_back_by_another_parser() {
         let mut out = Vec::new();
-        head(
-            &mut out,
-            206,
-            &date::now(),
-            b"A: b\r\n",
-            Framing::Sized(10),
-            Persistence::Close,
-        );
+        head(&mut out, 206, &date::now(), b"A: b\r\n", Framing::Sized(10), Persistence::Close);
         let mut fields = [httparse::EMPTY_HEADER; 8];
         let mut response = httparse::Response::new(&mut fields);
         let parsed = response.parse(&out).unwrap();
         assert_eq!(parsed.unwrap(), out.len());
-        assert_eq!(
-            (response.code, response.reason),
-            (Some(206), Some("Partial Content"))
-        );
+        assert_eq!((response.code, response.reason), (Some(206), Some("Partial Content")));
         let names: Vec<_> = response.headers.iter().map(|field| field.name).collect();
-        assert_eq!(
-            names,
-            ["Server", "Date", "A", "Content-Length", "Connection"]
-        );
+        assert_eq!(names, ["Server", "Date", "A", "Content-Length", "Connection"]);
     }
 }

@@ -40,10 +40,7 @@ impl EntityTag {
     /// many kernels) keeps its tag; nothing short of reading it could tell.
     #[must_use]
     pub fn of_file(len: u64, mtime_ns: i128, ino: u64) -> Self {
-        let mut tag = Self {
-            text: [0; OPAQUE + FRAME],
-            len: 0,
-        };
+        let mut tag = Self { text: [0; OPAQUE + FRAME], len: 0 };
         tag.push(b'"');
         // The low 64 bits of the time are 584 years: two times of one file never share them.
         for (index, number) in [len, mtime_ns as u64, ino].into_iter().enumerate() {
@@ -61,21 +58,12 @@ impl EntityTag {
 
     fn new(open: &[u8], opaque: &str) -> Option<Self> {
         if opaque.len() > OPAQUE
-            || !opaque
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b'"')
+            || !opaque.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
         {
             return None;
         }
-        let mut tag = Self {
-            text: [0; OPAQUE + FRAME],
-            len: 0,
-        };
-        open.iter()
-            .copied()
-            .chain(opaque.bytes())
-            .chain([b'"'])
-            .for_each(|byte| tag.push(byte));
+        let mut tag = Self { text: [0; OPAQUE + FRAME], len: 0 };
+        open.iter().copied().chain(opaque.bytes()).chain([b'"']).for_each(|byte| tag.push(byte));
         Some(tag)
     }
 
@@ -107,10 +95,7 @@ impl EntityTag {
     pub fn received(&self) -> ReceivedTag<'_> {
         let text = self.as_str().as_bytes();
         let opaque = text.get(if self.is_weak() { 3 } else { 1 }..text.len().saturating_sub(1));
-        ReceivedTag {
-            weak: self.is_weak(),
-            opaque: opaque.unwrap_or_default(),
-        }
+        ReceivedTag { weak: self.is_weak(), opaque: opaque.unwrap_or_default() }
     }
 }
 
@@ -196,17 +181,12 @@ impl<'a> Iterator for TagList<'a> {
 
     fn next(&mut self) -> Option<ReceivedTag<'a>> {
         // RFC 9110 section 5.6.1.2: empty list members are ignored.
-        let start = self
-            .rest
-            .iter()
-            .position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
+        let start = self.rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
         let split = self.rest.get(start..).and_then(ReceivedTag::split);
         self.rest = b"";
         let (tag, rest) = split?;
-        let after = rest
-            .iter()
-            .position(|byte| !matches!(byte, b' ' | b'\t'))
-            .unwrap_or(rest.len());
+        let after =
+            rest.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(rest.len());
         self.rest = rest.get(after..).unwrap_or_default();
         if !matches!(self.rest.first(), None | Some(b',')) {
             self.rest = b"";
@@ -222,10 +202,7 @@ mod tests {
 
     #[test]
     fn a_file_has_a_strong_tag_of_length_time_and_inode() {
-        assert_eq!(
-            EntityTag::of_file(0x1000, 0xabcdef, 0).as_str(),
-            "\"1000-abcdef-0\""
-        );
+        assert_eq!(EntityTag::of_file(0x1000, 0xabcdef, 0).as_str(), "\"1000-abcdef-0\"");
         let longest = EntityTag::of_file(u64::MAX, -1, u64::MAX);
         assert_eq!(longest.as_str().len(), 2 + 3 * 16 + 2);
         assert!(!longest.is_weak());
@@ -235,18 +212,12 @@ mod tests {
     fn tags_hold_printable_ascii_up_to_their_room() {
         assert_eq!(EntityTag::strong("a,b").unwrap().as_str(), "\"a,b\"");
         assert_eq!(EntityTag::weak("").unwrap().as_str(), "W/\"\"");
-        assert_eq!(
-            EntityTag::weak(&"x".repeat(OPAQUE)).unwrap().as_str().len(),
-            OPAQUE + FRAME
-        );
+        assert_eq!(EntityTag::weak(&"x".repeat(OPAQUE)).unwrap().as_str().len(), OPAQUE + FRAME);
         for bad in ["a b", "a\"b", "ä", "\n", &"x".repeat(OPAQUE + 1)] {
             assert_eq!(EntityTag::strong(bad), None, "{bad}");
         }
         let tag = EntityTag::weak("v1").unwrap();
-        assert_eq!(
-            ReceivedTag::parse(tag.as_str().as_bytes()),
-            Some(tag.received())
-        );
+        assert_eq!(ReceivedTag::parse(tag.as_str().as_bytes()), Some(tag.received()));
     }
 
     #[test]

@@ -47,16 +47,8 @@ impl FileResponse {
     pub fn from_file(file: Arc<File>, stamp: &Stamp, content_type: Option<&str>) -> Self {
         let validators = validators(stamp);
         let (full, unchanged) = fields(&validators, content_type);
-        let content = Content::File {
-            file,
-            length: stamp.len,
-        };
-        FileResponse {
-            content,
-            validators,
-            full,
-            unchanged,
-        }
+        let content = Content::File { file, length: stamp.len };
+        FileResponse { content, validators, full, unchanged }
     }
 
     /// Answers from memory: `bytes` are all of the file in the version `stamp`.
@@ -65,12 +57,7 @@ impl FileResponse {
         let validators = validators(stamp);
         let (full, unchanged) = fields(&validators, content_type);
         let content = Content::Prepared(Arc::new(Prepared::new(200, &full, bytes)));
-        FileResponse {
-            content,
-            validators,
-            full,
-            unchanged,
-        }
+        FileResponse { content, validators, full, unchanged }
     }
 
     /// Bytes of memory that it holds besides its fields.
@@ -97,9 +84,7 @@ impl FileResponse {
             RangeSet::Ignored | RangeSet::Multiple(_) => self.whole(),
             // RFC 9110 section 13.2.2 step 5: a range of another version is
             // of no use; send the whole.
-            _ if !if_range_holds(head, &self.validators, SystemTime::now()) => {
-                self.whole()
-            }
+            _ if !if_range_holds(head, &self.validators, SystemTime::now()) => self.whole(),
             RangeSet::Single(range) => self.part(range, length),
             RangeSet::Unsatisfiable => {
                 let mut response = Response::status_page(416);
@@ -129,20 +114,14 @@ impl FileResponse {
 
     fn part(&self, range: Range<u64>, length: u64) -> Response {
         let mut fields = self.full.clone();
-        let content_range = ContentRange::Satisfied {
-            range: range.clone(),
-            length,
-        }
-        .to_string();
+        let content_range = ContentRange::Satisfied { range: range.clone(), length }.to_string();
         // Digits and a slash: a valid value.
         let _ = fields.add("Content-Range", content_range);
         let body = match &self.content {
             Content::File { file, .. } => Segment::file(file, range),
             Content::Prepared(prepared) => Segment::Memory(cut(&prepared.parts().1, range)),
         };
-        Response::new(206)
-            .with_fields(fields)
-            .with_body(Body::Segment(body))
+        Response::new(206).with_fields(fields).with_body(Body::Segment(body))
     }
 }
 

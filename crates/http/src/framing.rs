@@ -24,10 +24,7 @@ impl RequestFraming {
     /// Whatever two readers could take differently: both fields at once, two lengths (equal too),
     /// a length that is not digits alone, `chunked` that is not the last and only coding.
     pub fn of(head: &RequestHead) -> Result<Self, Offence> {
-        match (
-            head.count(Known::TransferEncoding),
-            head.known(Known::ContentLength),
-        ) {
+        match (head.count(Known::TransferEncoding), head.known(Known::ContentLength)) {
             (0, None) => Ok(Self::None),
             // RFC 9112 section 6.3 item 5 lets "5, 5" pass as 5. Whoever sends it has joined two
             // messages or wants us to believe so.
@@ -82,10 +79,7 @@ fn content_length(value: &[u8]) -> Result<u64, Offence> {
 
 fn transfer_codings(head: &RequestHead) -> Result<RequestFraming, Offence> {
     let (mut codings, mut chunked, mut last_is_chunked) = (0u32, 0u32, false);
-    for member in head
-        .values(Known::TransferEncoding)
-        .flat_map(ListMembers::new)
-    {
+    for member in head.values(Known::TransferEncoding).flat_map(ListMembers::new) {
         let (name, parameters) = match memchr::memchr(b';', member) {
             Some(at) => (member.get(..at).unwrap_or_default(), true),
             None => (member, false),

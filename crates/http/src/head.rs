@@ -131,10 +131,7 @@ impl RequestHead {
 
     /// RFC 9112 section 3: request-line = method SP request-target SP HTTP-version.
     fn request_line(&mut self, head: &[u8]) -> Result<usize, Offence> {
-        let method_len = head
-            .iter()
-            .position(|&b| !field::is_token_byte(b))
-            .unwrap_or(head.len());
+        let method_len = head.iter().position(|&b| !field::is_token_byte(b)).unwrap_or(head.len());
         if method_len == 0 || head.get(method_len) != Some(&b' ') {
             return Err(Offence::BadMethod);
         }
@@ -154,16 +151,8 @@ impl RequestHead {
             .get(version_start..)
             .and_then(|rest| rest.first_chunk::<8>())
             .ok_or(Offence::BadVersion)?;
-        let [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            major @ b'0'..=b'9',
-            b'.',
-            minor @ b'0'..=b'9',
-        ] = *version
+        let [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9'] =
+            *version
         else {
             return Err(Offence::BadVersion);
         };
@@ -181,13 +170,10 @@ impl RequestHead {
             _ => return Err(Offence::UnsupportedVersion),
         };
         let text = |range: Range<usize>| {
-            head.get(range)
-                .and_then(|b| str::from_utf8(b).ok())
-                .unwrap_or_default()
+            head.get(range).and_then(|b| str::from_utf8(b).ok()).unwrap_or_default()
         };
         self.line.push_str(text(0..method_len));
-        self.line
-            .push_str(text(method_len + 1..method_len + 1 + target_len));
+        self.line.push_str(text(method_len + 1..method_len + 1 + target_len));
         self.method_len = method_len;
         self.method = Method::from_token(self.method_str().as_bytes());
         Ok(next)
@@ -279,9 +265,7 @@ impl RequestHead {
     pub fn host(&self) -> Option<&str> {
         let host = match &self.target.authority {
             Some(authority) => self.target().get(authority.clone()),
-            None => self
-                .known(Known::Host)
-                .and_then(|host| str::from_utf8(host).ok()),
+            None => self.known(Known::Host).and_then(|host| str::from_utf8(host).ok()),
         };
         host.filter(|host| !host.is_empty())
     }
@@ -311,10 +295,7 @@ impl RequestHead {
     /// but HTAB, and may hold bytes above 0x7f.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields.iter().map(|field| {
-            (
-                str::from_utf8(self.slice(field.name)).unwrap_or_default(),
-                self.slice(field.value),
-            )
+            (str::from_utf8(self.slice(field.name)).unwrap_or_default(), self.slice(field.value))
         })
     }
 
@@ -322,10 +303,8 @@ impl RequestHead {
     #[must_use]
     pub fn known(&self, known: Known) -> Option<&[u8]> {
         let occurrences = self.known[known as usize];
-        let field = self
-            .fields
-            .get(occurrences.first as usize)
-            .filter(|_| occurrences.count > 0)?;
+        let field =
+            self.fields.get(occurrences.first as usize).filter(|_| occurrences.count > 0)?;
         Some(self.slice(field.value))
     }
 
@@ -338,11 +317,8 @@ impl RequestHead {
     /// The values of all occurrences of a known header, in order.
     pub fn values(&self, known: Known) -> impl Iterator<Item = &[u8]> {
         let occurrences = self.known[known as usize];
-        let start = if occurrences.count > 0 {
-            occurrences.first as usize
-        } else {
-            self.fields.len()
-        };
+        let start =
+            if occurrences.count > 0 { occurrences.first as usize } else { self.fields.len() };
         let fields = self.fields.get(start..).unwrap_or_default().iter();
         fields
             .filter(move |field| field.known == Some(known))
@@ -353,9 +329,7 @@ impl RequestHead {
     /// The list members of all occurrences of a known header, without the empty ones.
     /// RFC 9110 sections 5.3 and 5.6.1: several lines are one list, and empty members are ignored.
     pub fn members(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        self.values(known)
-            .flat_map(ListMembers::new)
-            .filter(|member| !member.is_empty())
+        self.values(known).flat_map(ListMembers::new).filter(|member| !member.is_empty())
     }
 
     /// The members of all occurrences of a header that lists plain tokens, without the empty ones.
@@ -364,17 +338,14 @@ impl RequestHead {
     /// its like have no quoted strings (RFC 9110 section 7.6.1), and a stray quote must not hide a
     /// `close`.
     pub fn tokens(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        let pieces = self
-            .values(known)
-            .flat_map(|value| value.split(|&byte| byte == b','));
+        let pieces = self.values(known).flat_map(|value| value.split(|&byte| byte == b','));
         pieces.map(field::trim).filter(|token| !token.is_empty())
     }
 
     /// Whether a header that lists plain tokens has this one, in any case.
     #[must_use]
     pub fn has_token(&self, known: Known, token: &str) -> bool {
-        self.tokens(known)
-            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+        self.tokens(known).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     }
 
     /// The head as received, for logs and tests.
@@ -384,9 +355,7 @@ impl RequestHead {
     }
 
     fn slice(&self, (start, end): (u32, u32)) -> &[u8] {
-        self.bytes
-            .get(start as usize..end as usize)
-            .unwrap_or_default()
+        self.bytes.get(start as usize..end as usize).unwrap_or_default()
     }
 }
 

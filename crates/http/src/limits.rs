@@ -23,9 +23,9 @@ pub const TRAILER: usize = 8 << 10;
 pub const TRAILERS: usize = 32;
 /// A handler that keeps bodies in memory is safe by default; a route that takes uploads raises it.
 pub const BODY: u64 = 1 << 20;
-/// Ends connections now and then, so that load moves to new workers and a leak per connection stays
-/// small.
-pub const REQUESTS_PER_CONNECTION: u32 = 10_000;
+/// Our connections hold nothing that grows with their age, so the bound is wide: it only sees to it that
+/// clients that never pause are spread anew over the workers, every few minutes at full speed.
+pub const REQUESTS_PER_CONNECTION: u32 = 1_000_000;
 
 /// Bounds of one connection. All byte counts include the CRLF of the lines that they bound.
 ///

@@ -132,10 +132,7 @@ mod tests {
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
             );
             assert!(
-                matches!(
-                    offence.status(),
-                    400 | 408 | 413 | 414 | 417 | 431 | 501 | 505
-                ),
+                matches!(offence.status(), 400 | 408 | 413 | 414 | 417 | 431 | 501 | 505),
                 "{offence:?}"
             );
         }

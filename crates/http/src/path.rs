@@ -83,9 +83,7 @@ impl<'a> Normal<'a> {
 
     /// The segments, from the root down; none for the root.
     pub fn segments(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.path
-            .split(|&byte| byte == b'/')
-            .filter(|segment| !segment.is_empty())
+        self.path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty())
     }
 }
 
@@ -97,10 +95,7 @@ impl<'a> Normal<'a> {
 /// # Errors
 /// See [`PathError`]; each is an answer to the client and not the end of its connection.
 pub fn normalise<'a>(raw: &'a str, out: &'a mut Vec<u8>) -> Result<Normal<'a>, PathError> {
-    let body = raw
-        .as_bytes()
-        .strip_prefix(b"/")
-        .ok_or(PathError::NotAbsolute)?;
+    let body = raw.as_bytes().strip_prefix(b"/").ok_or(PathError::NotAbsolute)?;
     if let Some(normal) = already_normal(body) {
         return Ok(normal);
     }
@@ -127,10 +122,8 @@ pub fn normalise<'a>(raw: &'a str, out: &'a mut Vec<u8>) -> Result<Normal<'a>, P
                 if parent == 0 {
                     return Err(PathError::AboveRoot);
                 }
-                let grandparent = out
-                    .get(..parent)
-                    .and_then(|path| memchr::memrchr(b'/', path))
-                    .unwrap_or(0);
+                let grandparent =
+                    out.get(..parent).and_then(|path| memchr::memrchr(b'/', path)).unwrap_or(0);
                 out.truncate(grandparent);
                 true
             }
@@ -141,10 +134,7 @@ pub fn normalise<'a>(raw: &'a str, out: &'a mut Vec<u8>) -> Result<Normal<'a>, P
             return Err(PathError::TooLong);
         }
     }
-    Ok(Normal {
-        path: out,
-        ends_with_slash,
-    })
+    Ok(Normal { path: out, ends_with_slash })
 }
 
 /// The path without its leading slash, if nothing in it needs a change or an error.
@@ -169,10 +159,7 @@ fn already_normal(body: &[u8]) -> Option<Normal<'_>> {
             None => break,
         }
     }
-    Some(Normal {
-        path,
-        ends_with_slash,
-    })
+    Some(Normal { path, ends_with_slash })
 }
 
 /// Appends a segment with its percent-encodings resolved. RFC 3986 section 2.1.

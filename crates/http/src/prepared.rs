@@ -36,12 +36,7 @@ impl Prepared {
         out.extend_from_slice(b"\r\n");
         let content_at = out.len();
         out.extend_from_slice(content);
-        Prepared {
-            status,
-            date_at,
-            content_at,
-            whole: Mutex::new((date.second, Bytes::from(out))),
-        }
+        Prepared { status, date_at, content_at, whole: Mutex::new((date.second, Bytes::from(out))) }
     }
 
     /// The status code.
@@ -82,10 +77,7 @@ impl Prepared {
     /// The head without its closing empty line, and the content.
     pub(crate) fn parts(&self) -> (Bytes, Bytes) {
         let whole = self.whole();
-        (
-            whole.slice(..self.content_at - 2),
-            whole.slice(self.content_at..),
-        )
+        (whole.slice(..self.content_at - 2), whole.slice(self.content_at..))
     }
 
     /// Where the head ends in [`Prepared::whole`].
@@ -108,14 +100,8 @@ mod tests {
         old[prepared.date_at..prepared.date_at + date::LEN].fill(b'x');
         *prepared.lock() = (0, Bytes::from(old));
         let text = String::from_utf8(prepared.whole().to_vec()).unwrap();
-        assert!(
-            text.starts_with("HTTP/1.1 200 OK\r\nServer: sluicegate\r\nDate: "),
-            "{text}"
-        );
-        assert!(
-            text.contains(" GMT\r\nETag: \"a\"\r\nContent-Length: 7\r\n\r\ncontent"),
-            "{text}"
-        );
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\nServer: sluicegate\r\nDate: "), "{text}");
+        assert!(text.contains(" GMT\r\nETag: \"a\"\r\nContent-Length: 7\r\n\r\ncontent"), "{text}");
         let (head, content) = prepared.parts();
         assert_eq!(&content[..], b"content");
         assert!(head.ends_with(b"Content-Length: 7\r\n"));

@@ -95,14 +95,11 @@ impl RangeSet {
 
 /// Ignores sets that repeat bytes to no good end.
 fn bounded(ranges: Vec<Range<u64>>, length: u64) -> RangeSet {
-    let total = ranges.iter().try_fold(0u64, |total, range| {
-        total.checked_add(range.end - range.start)
-    });
+    let total =
+        ranges.iter().try_fold(0u64, |total, range| total.checked_add(range.end - range.start));
     let overlaps = ranges.iter().enumerate().flat_map(|(index, a)| {
         let later = ranges.get(index + 1..).unwrap_or_default();
-        later
-            .iter()
-            .filter(move |b| a.start < b.end && b.start < a.end)
+        later.iter().filter(move |b| a.start < b.end && b.start < a.end)
     });
     // RFC 9110 section 14.2: a server MAY ignore a Range with many or overlapping ranges. More
     // bytes than the whole is the amplification that "Apache Killer" (CVE-2011-3192) lived on.
@@ -121,11 +118,8 @@ fn byte_range_set(value: &[u8]) -> Option<&[u8]> {
 }
 
 fn has_suffix(set: &[u8]) -> bool {
-    ListMembers::new(set).any(|spec| {
-        spec.strip_prefix(b"-")
-            .and_then(number)
-            .is_some_and(|suffix| suffix > 0)
-    })
+    ListMembers::new(set)
+        .any(|spec| spec.strip_prefix(b"-").and_then(number).is_some_and(|suffix| suffix > 0))
 }
 
 enum Spec {
@@ -140,10 +134,8 @@ fn resolve(spec: &[u8], length: u64) -> Spec {
     let Some(dash) = memchr::memchr(b'-', spec) else {
         return Spec::Invalid;
     };
-    let (first, last) = (
-        spec.get(..dash).unwrap_or_default(),
-        spec.get(dash + 1..).unwrap_or_default(),
-    );
+    let (first, last) =
+        (spec.get(..dash).unwrap_or_default(), spec.get(dash + 1..).unwrap_or_default());
     let range = match (first, last) {
         (b"", suffix) => match number(suffix) {
             // RFC 9110 section 14.1.2: a suffix longer than the representation is all of it.
@@ -160,11 +152,7 @@ fn resolve(spec: &[u8], length: u64) -> Spec {
             _ => return Spec::Invalid,
         },
     };
-    if range.is_empty() {
-        Spec::Unsatisfiable
-    } else {
-        Spec::Satisfiable(range)
-    }
+    if range.is_empty() { Spec::Unsatisfiable } else { Spec::Satisfiable(range) }
 }
 
 /// 1*DIGIT; what does not fit `u64` lies beyond every representation and becomes `u64::MAX`.
@@ -198,12 +186,9 @@ pub enum ContentRange {
 impl fmt::Display for ContentRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Satisfied { range, length } => write!(
-                f,
-                "bytes {}-{}/{length}",
-                range.start,
-                range.end.saturating_sub(1)
-            ),
+            Self::Satisfied { range, length } => {
+                write!(f, "bytes {}-{}/{length}", range.start, range.end.saturating_sub(1))
+            }
             Self::Unsatisfied { length } => write!(f, "bytes */{length}"),
         }
     }

@@ -29,14 +29,8 @@ pub enum BadField {
 
 /// Fields that say how the message is delimited and how the connection goes
 /// on. A handler that could write them could contradict the engine.
-const RESERVED: [&str; 6] = [
-    "connection",
-    "content-length",
-    "date",
-    "keep-alive",
-    "server",
-    "transfer-encoding",
-];
+const RESERVED: [&str; 6] =
+    ["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"];
 
 /// Header lines, checked when they are added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,16 +48,10 @@ impl Fields {
         if name.is_empty() || !name.bytes().all(crate::head::field::is_token_byte) {
             return Err(BadField::Name(name.to_owned()));
         }
-        if value
-            .iter()
-            .any(|&byte| byte == 0x7f || (byte < 0x20 && byte != b'\t'))
-        {
+        if value.iter().any(|&byte| byte == 0x7f || (byte < 0x20 && byte != b'\t')) {
             return Err(BadField::Value(name.to_owned()));
         }
-        if RESERVED
-            .iter()
-            .any(|reserved| name.eq_ignore_ascii_case(reserved))
-        {
+        if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
             return Err(BadField::Reserved(name.to_owned()));
         }
         for part in [name.as_bytes(), b": ", value, b"\r\n"] {
@@ -162,11 +150,7 @@ pub struct Response {
 
 #[derive(Debug)]
 pub(crate) enum Kind {
-    Built {
-        status: u16,
-        fields: Fields,
-        body: Body,
-    },
+    Built { status: u16, fields: Fields, body: Body },
     Prepared(Arc<Prepared>),
 }
 
@@ -175,18 +159,8 @@ impl Response {
     /// status is a mistake of the program and is answered as 500.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        let status = if (200..600).contains(&status) {
-            status
-        } else {
-            500
-        };
-        Response {
-            kind: Kind::Built {
-                status,
-                fields: Fields::default(),
-                body: Body::Empty,
-            },
-        }
+        let status = if (200..600).contains(&status) { status } else { 500 };
+        Response { kind: Kind::Built { status, fields: Fields::default(), body: Body::Empty } }
     }
 
     /// Plain text.
@@ -201,18 +175,13 @@ impl Response {
     /// The status code with its reason phrase as content, for people.
     #[must_use]
     pub fn status_page(status: u16) -> Self {
-        Self::text(
-            status,
-            format!("{status} {}\n", crate::encode::reason(status)),
-        )
+        Self::text(status, format!("{status} {}\n", crate::encode::reason(status)))
     }
 
     /// An answer that was composed beforehand.
     #[must_use]
     pub fn prepared(prepared: Arc<Prepared>) -> Self {
-        Response {
-            kind: Kind::Prepared(prepared),
-        }
+        Response { kind: Kind::Prepared(prepared) }
     }
 
     /// With this content.

@@ -78,11 +78,7 @@ impl HeadScanner {
             let unseen = buffer.get(self.seen..end).unwrap_or_default();
             let Some(offset) = memchr3(b'\n', b'\r', 0, unseen) else {
                 self.seen = self.seen.max(end);
-                return if buffer.len() > horizon {
-                    Err(beyond)
-                } else {
-                    Ok(Scan::Partial)
-                };
+                return if buffer.len() > horizon { Err(beyond) } else { Ok(Scan::Partial) };
             };
             let at = self.seen + offset;
             match buffer.get(at) {
@@ -113,10 +109,7 @@ impl HeadScanner {
                 (false, true) => self.skip = self.line,
                 (false, false) => self.started = true,
                 (true, true) => {
-                    return Ok(Scan::Complete {
-                        skip: self.skip,
-                        len: self.line - self.skip,
-                    });
+                    return Ok(Scan::Complete { skip: self.skip, len: self.line - self.skip });
                 }
                 (true, false) => self.headers += 1,
             }
@@ -131,11 +124,7 @@ impl HeadScanner {
             (limits.request_line, Offence::RequestLineTooLong)
         };
         let line = self.line.saturating_add(line);
-        if limits.head <= line {
-            (limits.head, Offence::HeadTooLarge)
-        } else {
-            (line, offence)
-        }
+        if limits.head <= line { (limits.head, Offence::HeadTooLarge) } else { (line, offence) }
     }
 }
 

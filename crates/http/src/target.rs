@@ -45,10 +45,7 @@ pub(crate) fn parse(method: Method, target: &str) -> Result<Target, Offence> {
     if method == Method::Connect {
         // RFC 9110 section 9.3.6: a server MUST reject a CONNECT with an empty or invalid port.
         return match authority(target.as_bytes()) {
-            Ok(Authority {
-                host: 1..,
-                port: Some(1..),
-            }) => Ok(Target {
+            Ok(Authority { host: 1.., port: Some(1..) }) => Ok(Target {
                 form: TargetForm::Authority,
                 authority: Some(0..target.len()),
                 path: target.len()..target.len(),
@@ -63,12 +60,7 @@ pub(crate) fn parse(method: Method, target: &str) -> Result<Target, Offence> {
     if target == "*" {
         // RFC 9112 section 3.2.4: asterisk-form is only used for a server-wide OPTIONS.
         return if method == Method::Options {
-            Ok(Target {
-                form: TargetForm::Asterisk,
-                authority: None,
-                path: 0..1,
-                query: None,
-            })
+            Ok(Target { form: TargetForm::Asterisk, authority: None, path: 0..1, query: None })
         } else {
             Err(Offence::BadTarget)
         };
@@ -77,28 +69,20 @@ pub(crate) fn parse(method: Method, target: &str) -> Result<Target, Offence> {
     let start = ["http://", "https://"]
         .into_iter()
         .find(|scheme| {
-            target
-                .get(..scheme.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+            target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
         })
         .ok_or(Offence::BadTarget)?
         .len();
     let rest = target.as_bytes().get(start..).unwrap_or_default();
-    let end = start
-        + rest
-            .iter()
-            .position(|byte| matches!(byte, b'/' | b'?'))
-            .unwrap_or(rest.len());
+    let end =
+        start + rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     // RFC 9110 section 4.2.4: userinfo in a received URI is to be treated as an error; `@` is in
     // no host, so the check of the authority refuses it.
     match authority(target.as_bytes().get(start..end).unwrap_or_default()) {
         // RFC 9110 section 4.2.1: an http URI with an empty host MUST be rejected as invalid.
-        Ok(Authority { host: 1.., .. }) => Ok(with_query(
-            target,
-            TargetForm::Absolute,
-            Some(start..end),
-            end,
-        )),
+        Ok(Authority { host: 1.., .. }) => {
+            Ok(with_query(target, TargetForm::Absolute, Some(start..end), end))
+        }
         _ => Err(Offence::BadTarget),
     }
 }
@@ -142,10 +126,8 @@ pub(crate) fn check_host(value: &[u8]) -> Result<(), Offence> {
 fn authority(bytes: &[u8]) -> Result<Authority, Offence> {
     let host = if bytes.first() == Some(&b'[') {
         let end = memchr::memchr(b']', bytes).ok_or(Offence::BadHost)?;
-        let inside = bytes
-            .get(1..end)
-            .and_then(|b| str::from_utf8(b).ok())
-            .ok_or(Offence::BadHost)?;
+        let inside =
+            bytes.get(1..end).and_then(|b| str::from_utf8(b).ok()).ok_or(Offence::BadHost)?;
         // Zone identifiers and IPvFuture are refused with everything else that is no address:
         // neither can name a site of ours.
         inside.parse::<Ipv6Addr>().map_err(|_| Offence::BadHost)?;
@@ -245,11 +227,7 @@ mod tests {
     fn each_form_belongs_to_its_methods() {
         use TargetForm::{Absolute, Asterisk, Authority, Origin};
         let check = |method, target, expected| {
-            assert_eq!(
-                parse(method, target).map(|t| t.form).ok(),
-                expected,
-                "{target}"
-            );
+            assert_eq!(parse(method, target).map(|t| t.form).ok(), expected, "{target}");
         };
         check(Method::Get, "/a?b", Some(Origin));
         check(Method::Get, "//a", Some(Origin));
@@ -275,17 +253,7 @@ mod tests {
         ] {
             check(Method::Get, bad, None);
         }
-        for bad in [
-            "/",
-            "a",
-            "a:",
-            "a:0",
-            "http://a:80/",
-            "a:80/x",
-            ":80",
-            "*",
-            "a:99999",
-        ] {
+        for bad in ["/", "a", "a:", "a:0", "http://a:80/", "a:80/x", ":80", "*", "a:99999"] {
             check(Method::Connect, bad, None);
         }
     }

@@ -46,10 +46,7 @@ struct Listen {
 impl Listen {
     fn plan(self) -> Plan {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Plan {
-            addresses: self.addresses,
-            workers: self.workers.map_or(cores, usize::from),
-        }
+        Plan { addresses: self.addresses, workers: self.workers.map_or(cores, usize::from) }
     }
 }
 
@@ -79,20 +76,11 @@ mod tests {
 
     #[test]
     fn serve_has_the_promised_defaults_and_flags() {
-        let Command::Serve { directory, listen } = Cli::try_parse_from(["sluicegate", "serve"])
-            .unwrap()
-            .command;
+        let Command::Serve { directory, listen } =
+            Cli::try_parse_from(["sluicegate", "serve"]).unwrap().command;
         assert_eq!(directory, PathBuf::from("."));
         assert_eq!(listen.addresses, ["127.0.0.1:8080".parse().unwrap()]);
-        let line = [
-            "sluicegate",
-            "serve",
-            "/srv",
-            "--listen",
-            "[::1]:1",
-            "--workers",
-            "3",
-        ];
+        let line = ["sluicegate", "serve", "/srv", "--listen", "[::1]:1", "--workers", "3"];
         let Command::Serve { directory, listen } = Cli::try_parse_from(line).unwrap().command;
         assert_eq!(directory, PathBuf::from("/srv"));
         assert_eq!(listen.plan().workers, 3);

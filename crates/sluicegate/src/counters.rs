@@ -29,9 +29,7 @@ impl WayBytes {
     /// Bytes by all ways together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.copied
-            .saturating_add(self.sendfile)
-            .saturating_add(self.spliced)
+        self.copied.saturating_add(self.sendfile).saturating_add(self.spliced)
     }
 }
 
@@ -44,11 +42,7 @@ pub struct Counters {
 impl Counters {
     /// Adds what one turn of a socket sent.
     pub fn add(&self, sent: WayBytes) {
-        for (counter, count) in self
-            .ways
-            .iter()
-            .zip([sent.copied, sent.sendfile, sent.spliced])
-        {
+        for (counter, count) in self.ways.iter().zip([sent.copied, sent.sendfile, sent.spliced]) {
             if count > 0 {
                 counter.fetch_add(count, Ordering::Relaxed);
             }
@@ -60,10 +54,6 @@ impl Counters {
     pub fn ways(&self) -> WayBytes {
         let [copied, sendfile, spliced] =
             [0, 1, 2].map(|way: usize| self.ways[way].load(Ordering::Relaxed));
-        WayBytes {
-            copied,
-            sendfile,
-            spliced,
-        }
+        WayBytes { copied, sendfile, spliced }
     }
 }

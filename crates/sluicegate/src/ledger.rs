@@ -30,11 +30,7 @@ impl Ledger {
     /// nothing is known of its acknowledgement.
     #[must_use]
     pub fn new(accepted: Position) -> Self {
-        Ledger {
-            accepted,
-            acked: Position::START,
-            ways: WayBytes::default(),
-        }
+        Ledger { accepted, acked: Position::START, ways: WayBytes::default() }
     }
 
     /// `count` bytes were accepted by `way`.

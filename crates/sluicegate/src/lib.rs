@@ -34,7 +34,7 @@ mod worker;
 
 pub use counters::{Counters, WayBytes};
 pub use ledger::{Ledger, Progress};
-pub use listener::Listener;
+pub use listener::{Listener, listen};
 pub use pipes::PipePool;
 pub use position::Position;
 pub use pump::{Pumped, SendError, pump};

@@ -14,12 +14,12 @@ use crate::readiness::{Readiness, Source};
 /// down to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Opens a listening socket on `address`, to be shared by [`Listener::new`].
+/// Opens a listening socket on `address`, for as many [`Listener`]s as share it.
 ///
 /// # Errors
 /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EMFILE`.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
-    socket::listen(address, BACKLOG)
+pub fn listen(address: SocketAddr) -> io::Result<Arc<OwnedFd>> {
+    socket::listen(address, BACKLOG).map(Arc::new)
 }
 
 /// One worker's view of a listening socket. The socket itself is never closed
@@ -33,25 +33,13 @@ pub struct Listener<S: Source> {
 }
 
 impl<S: Source> Listener<S> {
-    /// Opens a listening socket on `address`.
-    ///
-    /// # Errors
-    /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EMFILE`.
-    pub fn open(address: SocketAddr) -> io::Result<Arc<OwnedFd>> {
-        listen(address).map(Arc::new)
-    }
-
     /// Watches an open listening socket.
     ///
     /// # Errors
     /// As [`Source::watch_listener`].
     pub fn new(socket: Arc<OwnedFd>, source: S) -> io::Result<Self> {
         let readiness = source.watch_listener(socket.as_fd())?;
-        Ok(Listener {
-            readiness,
-            source,
-            socket,
-        })
+        Ok(Listener { readiness, source, socket })
     }
 
     /// The address that it is bound to; tells the port that the kernel chose.

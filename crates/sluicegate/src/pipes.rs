@@ -30,19 +30,13 @@ impl PipePool {
     /// A pool of at most `limit` pipes, made when they are wanted.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        PipePool {
-            idle: Mutex::default(),
-            limit,
-        }
+        PipePool { idle: Mutex::default(), limit }
     }
 
     /// An empty pipe; `None` when all are lent, or the kernel grants none of
     /// useful size.
     pub fn take(&self) -> Option<Pipe> {
-        let mut idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(pipe) = idle.pipes.pop() {
             return Some(pipe);
         }
@@ -62,10 +56,7 @@ impl PipePool {
     /// Takes a pipe back. One with bytes in it is closed: they belong to a
     /// stream that nobody will send.
     pub fn give_back(&self, pipe: Pipe) {
-        let mut idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if pipe.contained() == 0 {
             idle.pipes.push(pipe);
         } else {

@@ -79,11 +79,7 @@ mod tests {
             // Nothing lies before the start.
             (u32::MAX, 10, u64::from(u32::MAX)),
         ] {
-            assert_eq!(
-                Position::widen(id, Position(near)),
-                Position(want),
-                "{id} near {near}"
-            );
+            assert_eq!(Position::widen(id, Position(near)), Position(want), "{id} near {near}");
         }
     }
 }

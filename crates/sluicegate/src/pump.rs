@@ -73,10 +73,7 @@ pub fn pump<T: Transport>(
                         continue;
                     }
                     Err(error) if is_disk(&error) => {
-                        return Err(SendError::File {
-                            offset,
-                            source: error,
-                        });
+                        return Err(SendError::File { offset, source: error });
                     }
                     step => step.map(|n| (Way::Sendfile, n)),
                 }
@@ -136,10 +133,7 @@ fn send<T: Transport>(
 
 /// The way does not exist for this file, or there is no pipe: another will do.
 fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::WouldBlock
-    )
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::WouldBlock)
 }
 
 /// `sendfile` joins two ends; EIO and ESTALE can only come from the file's.

@@ -115,13 +115,7 @@ impl<F> SendQueue<F> {
     /// As [`SendQueue::new`], for at most `limit` segments.
     #[must_use]
     pub fn with_limit(accepted: Position, limit: usize) -> Self {
-        SendQueue {
-            parts: VecDeque::new(),
-            accepted,
-            end: accepted,
-            piped: 0,
-            limit,
-        }
+        SendQueue { parts: VecDeque::new(), accepted, end: accepted, piped: 0, limit }
     }
 
     /// Where the last accepted byte ends.
@@ -187,18 +181,13 @@ impl<F> SendQueue<F> {
                 let (slices, bytes) = self.run();
                 // A file that is copied joins the memory before it in one
                 // send: read its first piece now.
-                if let Some(Part::File {
-                    range,
-                    way: Way::Copy,
-                }) = self.parts.get(slices)
+                if let Some(Part::File { range, way: Way::Copy }) = self.parts.get(slices)
                     && slices < SLICES
                     && bytes < STAGE
                 {
                     return Some(Self::stage(range, STAGE - bytes));
                 }
-                Some(Transmit::Send {
-                    more: slices < self.parts.len(),
-                })
+                Some(Transmit::Send { more: slices < self.parts.len() })
             }
         }
     }
@@ -215,11 +204,7 @@ impl<F> SendQueue<F> {
 
     fn stage(range: &FileRange<F>, room: usize) -> Transmit<'_, F> {
         let len = usize::try_from(range.len()).unwrap_or(usize::MAX).min(room);
-        Transmit::Stage {
-            file: &range.file,
-            offset: range.range.start,
-            len,
-        }
+        Transmit::Stage { file: &range.file, offset: range.range.start, len }
     }
 
     /// Memory parts at the front that one send takes, and their bytes.
@@ -287,11 +272,7 @@ impl<F> SendQueue<F> {
     /// The bytes that [`Transmit::Stage`] asked for, or the first of them.
     /// They take the place of that part of the file.
     pub fn handle_staged(&mut self, mut bytes: Bytes) {
-        let Some(at) = self
-            .parts
-            .iter()
-            .position(|part| matches!(part, Part::File { .. }))
-        else {
+        let Some(at) = self.parts.iter().position(|part| matches!(part, Part::File { .. })) else {
             return;
         };
         let Some(Part::File { range, .. }) = self.parts.get_mut(at) else {
@@ -359,37 +340,20 @@ mod tests {
     #[test]
     fn a_head_says_more_exactly_when_a_body_follows() {
         let queue_both = queue(vec![memory(10), file(1 << 20, Way::Sendfile)]);
-        assert!(matches!(
-            queue_both.poll_transmit(),
-            Some(Transmit::Send { more: true })
-        ));
+        assert!(matches!(queue_both.poll_transmit(), Some(Transmit::Send { more: true })));
         let alone = queue(vec![memory(10)]);
-        assert!(matches!(
-            alone.poll_transmit(),
-            Some(Transmit::Send { more: false })
-        ));
+        assert!(matches!(alone.poll_transmit(), Some(Transmit::Send { more: false })));
     }
 
     #[test]
     fn a_copied_file_joins_the_head_in_one_send() {
         let mut queue = queue(vec![memory(10), file(100, Way::Copy)]);
-        let Some(Transmit::Stage {
-            offset: 0,
-            len: 100,
-            ..
-        }) = queue.poll_transmit()
-        else {
+        let Some(Transmit::Stage { offset: 0, len: 100, .. }) = queue.poll_transmit() else {
             panic!("{:?}", queue.poll_transmit());
         };
         queue.handle_staged(Bytes::from(vec![1; 100]));
-        assert!(matches!(
-            queue.poll_transmit(),
-            Some(Transmit::Send { more: false })
-        ));
-        assert_eq!(
-            queue.slices().map(<[u8]>::len).collect::<Vec<_>>(),
-            [10, 100]
-        );
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: false })));
+        assert_eq!(queue.slices().map(<[u8]>::len).collect::<Vec<_>>(), [10, 100]);
         queue.handle_accepted(110);
         assert!(queue.poll_transmit().is_none());
         assert!(queue.is_empty());
@@ -398,38 +362,16 @@ mod tests {
     #[test]
     fn what_is_in_the_pipe_is_drained_before_anything_else() {
         let mut queue = queue(vec![file(1000, Way::Splice), memory(5)]);
-        assert!(matches!(
-            queue.poll_transmit(),
-            Some(Transmit::Fill { offset: 0, .. })
-        ));
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Fill { offset: 0, .. })));
         queue.handle_piped(600);
-        assert!(matches!(
-            queue.poll_transmit(),
-            Some(Transmit::Drain {
-                len: 600,
-                more: true
-            })
-        ));
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Drain { len: 600, more: true })));
         queue.handle_accepted(250);
-        assert!(matches!(
-            queue.poll_transmit(),
-            Some(Transmit::Drain {
-                len: 350,
-                more: true
-            })
-        ));
-        assert!(
-            !queue.handle_refused(),
-            "bytes in the pipe cannot change their way"
-        );
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Drain { len: 350, more: true })));
+        assert!(!queue.handle_refused(), "bytes in the pipe cannot change their way");
         queue.handle_accepted(350);
         assert!(matches!(
             queue.poll_transmit(),
-            Some(Transmit::Fill {
-                offset: 600,
-                len: 400,
-                ..
-            })
+            Some(Transmit::Fill { offset: 600, len: 400, .. })
         ));
     }
 
@@ -437,33 +379,21 @@ mod tests {
     fn a_refused_way_falls_back_until_the_copy() {
         let mut queue = queue(vec![file(1000, Way::Splice)]);
         assert!(queue.handle_refused());
-        assert!(matches!(
-            queue.poll_transmit(),
-            Some(Transmit::Sendfile { .. })
-        ));
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Sendfile { .. })));
         assert!(queue.handle_refused());
-        assert!(matches!(
-            queue.poll_transmit(),
-            Some(Transmit::Stage { .. })
-        ));
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Stage { .. })));
         assert!(!queue.handle_refused());
     }
 
     #[test]
     fn the_bound_is_in_segments_and_refuses_without_loss() {
         let mut queue: SendQueue<u8> = SendQueue::with_limit(Position::START, 2);
-        queue
-            .push(Segment::range(1, 0..(4 << 30)), Way::Sendfile)
-            .unwrap();
+        queue.push(Segment::range(1, 0..(4 << 30)), Way::Sendfile).unwrap();
         let end = queue.push(Segment::memory("tail"), Way::Copy).unwrap();
         assert_eq!(end.get(), (4 << 30) + 4);
         let full = queue.push(Segment::memory("x"), Way::Copy).unwrap_err();
         assert_eq!(full, QueueFull { limit: 2 });
-        assert_eq!(
-            queue.push(Segment::memory(""), Way::Copy),
-            Ok(end),
-            "nothing needs no room"
-        );
+        assert_eq!(queue.push(Segment::memory(""), Way::Copy), Ok(end), "nothing needs no room");
         assert_eq!(queue.end(), end);
     }
 

@@ -120,14 +120,7 @@ impl<R: Readiness> Socket<R> {
             _ => Locality::Unknown,
         };
         let readiness = source.watch(fd.as_fd())?;
-        Ok(Socket {
-            readiness,
-            fd,
-            context,
-            position: Position::START,
-            locality,
-            pending: None,
-        })
+        Ok(Socket { readiness, fd, context, position: Position::START, locality, pending: None })
     }
 
     /// Queues a segment and returns the position at which it ends, at once.
@@ -154,9 +147,7 @@ impl<R: Readiness> Socket<R> {
     /// Where the stream ends that was queued so far.
     #[must_use]
     pub fn queued(&self) -> Position {
-        self.pending
-            .as_ref()
-            .map_or(self.position, |pending| pending.queue.end())
+        self.pending.as_ref().map_or(self.position, |pending| pending.queue.end())
     }
 
     /// Sends what is queued, as far as the socket takes it. Ready when all of
@@ -167,17 +158,8 @@ impl<R: Readiness> Socket<R> {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         while let Some(pending) = &mut self.pending {
             let edge = ready!(self.readiness.poll_writable(cx));
-            let Pending {
-                queue,
-                ledger,
-                pipe,
-                counted,
-            } = &mut **pending;
-            let mut kernel = Kernel {
-                fd: self.fd.as_fd(),
-                pipe,
-                pipes: &self.context.pipes,
-            };
+            let Pending { queue, ledger, pipe, counted } = &mut **pending;
+            let mut kernel = Kernel { fd: self.fd.as_fd(), pipe, pipes: &self.context.pipes };
             let result = pump(queue, ledger, &mut kernel, BUDGET);
             let ways = ledger.ways();
             self.context.counters.add(WayBytes {
@@ -234,17 +216,13 @@ impl<R: Readiness> Socket<R> {
     /// Segments that can still be queued.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.pending
-            .as_ref()
-            .map_or(SEGMENTS, |pending| pending.queue.room())
+        self.pending.as_ref().map_or(SEGMENTS, |pending| pending.queue.room())
     }
 
     /// Where the last byte that the kernel accepted ends.
     #[must_use]
     pub fn accepted_position(&self) -> Position {
-        self.pending
-            .as_ref()
-            .map_or(self.position, |pending| pending.queue.accepted())
+        self.pending.as_ref().map_or(self.position, |pending| pending.queue.accepted())
     }
 
     /// Sends until the peer's TCP has acknowledged everything before `end`.
@@ -295,11 +273,7 @@ impl<R: Readiness> Socket<R> {
                 (ledger.accepted(), ledger.acked())
             }
         };
-        Ok(Progress {
-            queued,
-            accepted,
-            acked,
-        })
+        Ok(Progress { queued, accepted, acked })
     }
 
     /// Takes back what is queued and not accepted. Returns where the stream

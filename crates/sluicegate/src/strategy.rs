@@ -75,11 +75,7 @@ const SPLICE_FROM: u64 = 1024 * 1024;
 
 impl Default for Strategy {
     fn default() -> Self {
-        Strategy {
-            forced: None,
-            copy_up_to: COPY_UP_TO,
-            splice_from: SPLICE_FROM,
-        }
+        Strategy { forced: None, copy_up_to: COPY_UP_TO, splice_from: SPLICE_FROM }
     }
 }
 
@@ -118,22 +114,10 @@ mod tests {
     fn the_way_depends_on_size_and_locality_unless_it_is_forced() {
         let strategy = Strategy::default();
         assert_eq!(strategy.for_file(1, Locality::Unknown), Way::Copy);
-        assert_eq!(
-            strategy.for_file(COPY_UP_TO + 1, Locality::Unknown),
-            Way::Sendfile
-        );
-        assert_eq!(
-            strategy.for_file(SPLICE_FROM, Locality::Unknown),
-            Way::Splice
-        );
-        assert_eq!(
-            strategy.for_file(SPLICE_FROM, Locality::Local),
-            Way::Sendfile
-        );
-        let forced = Strategy {
-            forced: Some(Way::Copy),
-            ..Strategy::default()
-        };
+        assert_eq!(strategy.for_file(COPY_UP_TO + 1, Locality::Unknown), Way::Sendfile);
+        assert_eq!(strategy.for_file(SPLICE_FROM, Locality::Unknown), Way::Splice);
+        assert_eq!(strategy.for_file(SPLICE_FROM, Locality::Local), Way::Sendfile);
+        let forced = Strategy { forced: Some(Way::Copy), ..Strategy::default() };
         assert_eq!(forced.for_file(u64::MAX, Locality::Remote), Way::Copy);
     }
 }

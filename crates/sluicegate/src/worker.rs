@@ -42,10 +42,7 @@ impl Remote {
             }
         });
         if let Some(runnable) = runnable {
-            self.runnables
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(runnable);
+            self.runnables.lock().unwrap_or_else(PoisonError::into_inner).push(runnable);
             // Fails only when the doorbell is ringing already.
             let _ = self.doorbell.ring();
         }
@@ -100,18 +97,9 @@ impl Worker {
             owner.set(NEXT.fetch_add(1, Ordering::Relaxed));
             Ok(owner.get())
         })?;
-        let remote = Arc::new(Remote {
-            owner,
-            runnables: Mutex::default(),
-            doorbell: reactor.doorbell(),
-        });
-        Ok(Worker {
-            reactor,
-            spawner: Spawner {
-                remote,
-                _local: std::marker::PhantomData,
-            },
-        })
+        let remote =
+            Arc::new(Remote { owner, runnables: Mutex::default(), doorbell: reactor.doorbell() });
+        Ok(Worker { reactor, spawner: Spawner { remote, _local: std::marker::PhantomData } })
     }
 
     /// What watches this worker's descriptors.
@@ -138,9 +126,7 @@ impl Worker {
     {
         let result = Rc::new(Cell::new(None));
         let output = Rc::clone(&result);
-        let _task = self
-            .spawner
-            .spawn(async move { output.set(Some(future.await)) });
+        let _task = self.spawner.spawn(async move { output.set(Some(future.await)) });
         let mut turn = Turn::new();
         loop {
             self.run_ready();
@@ -166,12 +152,8 @@ impl Worker {
     }
 
     fn take_remote(&self) {
-        let mut remote = self
-            .spawner
-            .remote
-            .runnables
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut remote =
+            self.spawner.remote.runnables.lock().unwrap_or_else(PoisonError::into_inner);
         if !remote.is_empty() {
             LOCAL.with(|(_, queue)| queue.borrow_mut().extend(remote.drain(..)));
         }
@@ -229,9 +211,7 @@ mod tests {
         }
         let start = Instant::now();
         let reactor = worker.reactor().clone();
-        worker
-            .run(async move { reactor.sleep(Duration::from_millis(40)).await })
-            .unwrap();
+        worker.run(async move { reactor.sleep(Duration::from_millis(40)).await }).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(40));
         assert_eq!(*order.borrow(), [10, 20, 30]);
     }

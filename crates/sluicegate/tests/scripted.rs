@@ -9,10 +9,7 @@ use sluicegate_testkit::scripted::{Random, ScriptedFile, ScriptedKernel};
 
 /// Steps of one run; `SLUICEGATE_STEPS` asks for more.
 fn steps() -> u64 {
-    std::env::var("SLUICEGATE_STEPS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(200_000)
+    std::env::var("SLUICEGATE_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000)
 }
 
 /// A random segment, its way, and the bytes that it must put on the wire.
@@ -32,11 +29,7 @@ fn segment(random: &mut Random) -> (Segment<ScriptedFile>, Way, Vec<u8>) {
     }
     let start = random.below(1 << 40);
     corpus::fill(seed, start, &mut bytes);
-    let file = ScriptedFile {
-        seed,
-        len: start + len,
-        direct: !random.one_in(6),
-    };
+    let file = ScriptedFile { seed, len: start + len, direct: !random.one_in(6) };
     (Segment::range(file, start..start + len), way, bytes)
 }
 
@@ -111,19 +104,12 @@ fn connection(seed: u64, base: Position, resets: u64, steps: u64) -> u64 {
         );
         checked = kernel.wire.len();
         let sent = kernel.wire.len() as u64;
-        assert_eq!(
-            ledger.accepted(),
-            base.advanced(sent),
-            "seed {seed}, step {step}"
-        );
+        assert_eq!(ledger.accepted(), base.advanced(sent), "seed {seed}, step {step}");
         assert_eq!(queue.accepted(), ledger.accepted());
         assert_eq!(queue.end(), base.advanced(expected.len() as u64));
         assert_eq!(ledger.ways().total(), sent);
         let truth = base.advanced(sent - kernel.unacked());
-        assert!(
-            ledger.acked() <= truth,
-            "seed {seed}, step {step}: acked what is not"
-        );
+        assert!(ledger.acked() <= truth, "seed {seed}, step {step}: acked what is not");
         if kernel.is_reset() || expected.len() > 8_000_000 {
             return step + 1;
         }
@@ -170,11 +156,7 @@ fn a_file_that_ends_early_is_truncated_by_every_way() {
         let mut kernel = ScriptedKernel::new(3, 0);
         let mut queue = SendQueue::new(Position::START);
         let mut ledger = Ledger::new(Position::START);
-        let file = ScriptedFile {
-            seed: 1,
-            len: 100,
-            direct: true,
-        };
+        let file = ScriptedFile { seed: 1, len: 100, direct: true };
         queue.push(Segment::range(file, 0..200), way).unwrap();
         let error = loop {
             match pump(&mut queue, &mut ledger, &mut kernel, u64::MAX) {
@@ -183,10 +165,7 @@ fn a_file_that_ends_early_is_truncated_by_every_way() {
                 Err(error) => break error,
             }
         };
-        assert!(
-            matches!(error, SendError::Truncated { offset: 100 }),
-            "{way:?}: {error}"
-        );
+        assert!(matches!(error, SendError::Truncated { offset: 100 }), "{way:?}: {error}");
         assert_eq!(kernel.wire.len() as u64, ledger.accepted().get());
     }
 }

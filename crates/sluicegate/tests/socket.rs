@@ -21,9 +21,7 @@ fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len)
-        .map(|i| (i % 251) as u8 ^ (i / 65_536) as u8)
-        .collect()
+    (0..len).map(|i| (i % 251) as u8 ^ (i / 65_536) as u8).collect()
 }
 
 fn file_of(content: &[u8]) -> Arc<std::fs::File> {
@@ -34,20 +32,11 @@ fn file_of(content: &[u8]) -> Arc<std::fs::File> {
 
 fn socket(stream: TcpStream, worker: &Worker, forced: Option<Way>) -> Socket<Registration> {
     let context = SendContext {
-        strategy: Strategy {
-            forced,
-            ..Strategy::default()
-        },
+        strategy: Strategy { forced, ..Strategy::default() },
         ..SendContext::default()
     };
     stream.set_nonblocking(true).unwrap();
-    Socket::accepted_from(
-        OwnedFd::from(stream),
-        None,
-        worker.reactor(),
-        Arc::new(context),
-    )
-    .unwrap()
+    Socket::accepted_from(OwnedFd::from(stream), None, worker.reactor(), Arc::new(context)).unwrap()
 }
 
 fn read_all(mut client: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
@@ -101,16 +90,12 @@ fn splice_without_a_pipe_to_be_had_goes_by_sendfile() {
     let worker = Worker::new().unwrap();
     let (server, client) = pair();
     let context = Arc::new(SendContext {
-        strategy: Strategy {
-            forced: Some(Way::Splice),
-            ..Strategy::default()
-        },
+        strategy: Strategy { forced: Some(Way::Splice), ..Strategy::default() },
         pipes: PipePool::new(0),
         ..SendContext::default()
     });
-    let mut socket = Socket::new(server, worker.reactor())
-        .map(|socket: Socket<Registration>| socket)
-        .unwrap();
+    let mut socket =
+        Socket::new(server, worker.reactor()).map(|socket: Socket<Registration>| socket).unwrap();
     drop(client);
     socket.cancel();
     let (server, client) = pair();
@@ -118,13 +103,9 @@ fn splice_without_a_pipe_to_be_had_goes_by_sendfile() {
     let mut socket =
         Socket::accepted_from(server.into(), None, worker.reactor(), Arc::clone(&context)).unwrap();
     let content = pattern(100_000);
-    socket
-        .queue(Segment::file(&file_of(&content), 0..100_000))
-        .unwrap();
+    socket.queue(Segment::file(&file_of(&content), 0..100_000)).unwrap();
     let reader = read_all(client);
-    worker
-        .run(async move { socket.flush().await.unwrap() })
-        .unwrap();
+    worker.run(async move { socket.flush().await.unwrap() }).unwrap();
     assert!(reader.join().unwrap() == content);
     assert_eq!(context.counters.ways().sendfile, 100_000);
 }
@@ -154,9 +135,7 @@ fn queueing_returns_at_once_on_a_stuffed_socket_and_a_dropped_future_loses_nothi
             assert!(stuffed, "10 MB cannot be accepted without a reader");
             drop(flush);
             // Not a future: it cannot wait.
-            socket
-                .queue(Segment::file(&file, 10_000_000..20_000_000))
-                .unwrap();
+            socket.queue(Segment::file(&file, 10_000_000..20_000_000)).unwrap();
             socket.queue(Segment::memory(vec![7; 1 << 20])).unwrap();
             let reader = read_all(client);
             socket.flush().await.unwrap();
@@ -184,18 +163,10 @@ fn a_truncated_file_is_an_error_and_names_where_it_ended() {
                 error
             })
             .unwrap();
-        assert!(
-            matches!(error, SendError::Truncated { offset: 1000 }),
-            "{way:?}: {error}"
-        );
+        assert!(matches!(error, SendError::Truncated { offset: 1000 }), "{way:?}: {error}");
         let mut client = client;
-        client
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
-        assert!(
-            client.read_to_end(&mut Vec::new()).is_err(),
-            "the peer must see a reset"
-        );
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert!(client.read_to_end(&mut Vec::new()).is_err(), "the peer must see a reset");
     }
 }
 
@@ -223,12 +194,7 @@ fn a_position_that_was_never_queued_is_refused() {
     let (server, _client) = pair();
     let mut socket = socket(server, &worker, None);
     let never = socket.queued().advanced(1);
-    assert!(
-        worker
-            .run(async move { socket.accepted(never).await })
-            .unwrap()
-            .is_err()
-    );
+    assert!(worker.run(async move { socket.accepted(never).await }).unwrap().is_err());
 }
 
 #[test]
@@ -252,9 +218,5 @@ fn received_bytes_and_the_end_of_the_stream_are_both_seen() {
 fn an_idle_socket_is_small() {
     // An idle connection is a few dozen bytes and an empty slot for its
     // active part (DESIGN of connections in ARCHITECTURE.md).
-    assert!(
-        size_of::<Socket<Registration>>() <= 56,
-        "{}",
-        size_of::<Socket<Registration>>()
-    );
+    assert!(size_of::<Socket<Registration>>() <= 56, "{}", size_of::<Socket<Registration>>());
 }

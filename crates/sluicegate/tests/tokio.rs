@@ -10,11 +10,7 @@ use std::time::Duration;
 use sluicegate::{Listener, Segment, SendContext, SharedReactor, Socket};
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 #[test]
@@ -26,7 +22,7 @@ fn many_sockets_are_served_from_spawned_tasks() {
     let file = Arc::new(file);
     let address = runtime.block_on(async move {
         let reactor = SharedReactor::new().unwrap();
-        let socket = Listener::<SharedReactor>::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let socket = sluicegate::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = Listener::new(socket, reactor).unwrap();
         let address = listener.local_address().unwrap().unwrap();
         let context = Arc::new(SendContext::default());
@@ -53,9 +49,7 @@ fn many_sockets_are_served_from_spawned_tasks() {
             let content = Arc::clone(&content);
             std::thread::spawn(move || {
                 let mut stream = TcpStream::connect(address).unwrap();
-                stream
-                    .set_read_timeout(Some(Duration::from_secs(20)))
-                    .unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                 for _ in 0..3 {
                     stream.write_all(b"?").unwrap();
                     let mut got = vec![0; content.len()];

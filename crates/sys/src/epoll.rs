@@ -78,9 +78,7 @@ impl Events {
     /// Room for `capacity` events (at least one).
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Events {
-            list: Vec::with_capacity(capacity.max(1)),
-        }
+        Events { list: Vec::with_capacity(capacity.max(1)) }
     }
 
     /// Key and readiness of each event of the last wait.
@@ -105,9 +103,7 @@ impl Epoll {
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn new() -> io::Result<Self> {
-        Ok(Epoll {
-            fd: epoll::create(CreateFlags::CLOEXEC)?,
-        })
+        Ok(Epoll { fd: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
     /// Watches `source`; its events carry `key`.
@@ -118,12 +114,7 @@ impl Epoll {
     /// `EEXIST` when it is watched already, `ENOSPC` at the user's limit of
     /// watches, `EPERM` for a descriptor without readiness (a regular file).
     pub fn add(&self, source: BorrowedFd<'_>, key: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.fd,
-            source,
-            EventData::new_u64(key),
-            interest.flags(),
-        )?)
+        Ok(epoll::add(&self.fd, source, EventData::new_u64(key), interest.flags())?)
     }
 
     /// Stops watching `source`.
@@ -145,11 +136,7 @@ impl Epoll {
         events.list.clear();
         // Durations too long for the kernel's type mean "for ever".
         let timespec = timeout.and_then(|duration| Timespec::try_from(duration).ok());
-        Ok(epoll::wait(
-            &self.fd,
-            spare_capacity(&mut events.list),
-            timespec.as_ref(),
-        )?)
+        Ok(epoll::wait(&self.fd, spare_capacity(&mut events.list), timespec.as_ref())?)
     }
 }
 

@@ -12,13 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub fn raise_descriptors() -> io::Result<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: maximum,
-                maximum,
-            },
-        )?;
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     }
     Ok(maximum.unwrap_or(u64::MAX))
 }

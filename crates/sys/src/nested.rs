@@ -42,9 +42,7 @@ impl NestedEpoll {
         // returns it every time.
         let watched =
             unsafe { AsyncFd::register_with_interest(Watched(epoll), Interest::READABLE) };
-        Ok(NestedEpoll {
-            watched: watched.map_err(|error| error.into_parts().1)?,
-        })
+        Ok(NestedEpoll { watched: watched.map_err(|error| error.into_parts().1)? })
     }
 
     /// Completes when the set may hold events.
@@ -66,11 +64,7 @@ impl NestedEpoll {
             return Ok(0);
         };
         let mut guard = guard?;
-        let taken = self
-            .watched
-            .get_ref()
-            .0
-            .wait(events, Some(Duration::ZERO))?;
+        let taken = self.watched.get_ref().0.wait(events, Some(Duration::ZERO))?;
         if taken == 0 {
             guard.clear_ready();
         }

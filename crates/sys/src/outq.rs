@@ -51,9 +51,6 @@ mod tests {
     #[test]
     fn what_is_no_socket_is_refused() {
         let file = tempfile::tempfile().unwrap();
-        assert_eq!(
-            unacknowledged(file.as_fd()).unwrap_err().raw_os_error(),
-            Some(libc::ENOTTY)
-        );
+        assert_eq!(unacknowledged(file.as_fd()).unwrap_err().raw_os_error(), Some(libc::ENOTTY));
     }
 }

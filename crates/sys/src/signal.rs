@@ -65,10 +65,7 @@ impl Signals {
         // SAFETY: signalfd returned a new descriptor that nobody else owns;
         // it stays open until the OwnedFd is dropped.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Signals {
-            fd,
-            listened: signals.to_vec(),
-        })
+        Ok(Signals { fd, listened: signals.to_vec() })
     }
 
     /// Blocks the calling thread until a signal has come.
@@ -96,11 +93,7 @@ impl Signals {
             // `ssi_signo` is the first field, a u32.
             Ok(read) if read == info.len() => {
                 let number = u32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
-                Ok(self
-                    .listened
-                    .iter()
-                    .copied()
-                    .find(|s| s.number().cast_unsigned() == number))
+                Ok(self.listened.iter().copied().find(|s| s.number().cast_unsigned() == number))
             }
             Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(None),
             Err(error) => Err(error.into()),

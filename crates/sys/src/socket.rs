@@ -167,10 +167,5 @@ pub fn send_vectored(
     more: bool,
 ) -> io::Result<usize> {
     let mut control = SendAncillaryBuffer::default();
-    Ok(rustix::net::sendmsg(
-        socket,
-        slices,
-        &mut control,
-        flags(more),
-    )?)
+    Ok(rustix::net::sendmsg(socket, slices, &mut control, flags(more))?)
 }

@@ -29,12 +29,7 @@ impl Pipe {
         // smaller; its true size is asked for below.
         let granted = fcntl_setpipe_size(&write, capacity)
             .or_else(|_| rustix::pipe::fcntl_getpipe_size(&write))?;
-        Ok(Pipe {
-            read,
-            write,
-            capacity: granted,
-            contained: 0,
-        })
+        Ok(Pipe { read, write, capacity: granted, contained: 0 })
     }
 
     /// Bytes of full pages that fit.

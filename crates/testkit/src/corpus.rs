@@ -47,16 +47,8 @@ pub struct Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            offset,
-            expected,
-            found,
-            belongs_to,
-        } = self;
-        write!(
-            f,
-            "byte {offset} is {found:#04x} instead of {expected:#04x}"
-        )?;
+        let Self { offset, expected, found, belongs_to } = self;
+        write!(f, "byte {offset} is {found:#04x} instead of {expected:#04x}")?;
         match belongs_to {
             Some(place) => write!(f, ": these are the bytes of offset {place}"),
             None => write!(f, ": these bytes are of other contents"),
@@ -104,11 +96,7 @@ pub fn verify(seed: u64, offset: u64, data: &[u8]) -> Result<(), Mismatch> {
         index += 1;
     }
     same &= *tail == words.bytes(index)[..tail.len()];
-    if same {
-        Ok(())
-    } else {
-        words.first_mismatch(offset, data)
-    }
+    if same { Ok(()) } else { words.first_mismatch(offset, data) }
 }
 
 /// How many bytes come before the next aligned word.
@@ -126,9 +114,7 @@ struct Words {
 impl Words {
     /// The seed is mixed first: seeds 1 and 2 have nothing in common.
     fn new(seed: u64) -> Self {
-        Self {
-            start: mix(seed.wrapping_add(STEP)),
-        }
+        Self { start: mix(seed.wrapping_add(STEP)) }
     }
 
     #[inline(always)]
@@ -138,9 +124,7 @@ impl Words {
 
     /// The index of the word that has these bytes.
     fn index(self, bytes: [u8; WORD]) -> u64 {
-        unmix(u64::from_le_bytes(bytes))
-            .wrapping_sub(self.start)
-            .wrapping_mul(STEP_INVERSE)
+        unmix(u64::from_le_bytes(bytes)).wrapping_sub(self.start).wrapping_mul(STEP_INVERSE)
     }
 
     fn byte(self, offset: u64) -> u8 {
@@ -153,15 +137,8 @@ impl Words {
             let expected = self.byte(offset);
             if found != expected {
                 // Found where it is: fewer bytes than can be traced are wrong, and right ones follow.
-                let belongs_to = self
-                    .trace(&data[position..])
-                    .filter(|&place| place != offset);
-                return Err(Mismatch {
-                    offset,
-                    expected,
-                    found,
-                    belongs_to,
-                });
+                let belongs_to = self.trace(&data[position..]).filter(|&place| place != offset);
+                return Err(Mismatch { offset, expected, found, belongs_to });
             }
         }
         Ok(())
@@ -170,15 +147,10 @@ impl Words {
     /// Where in these contents the data could have come from: one of the first eight places is
     /// the start of a word there.
     fn trace(self, data: &[u8]) -> Option<u64> {
-        (0..WORD as u64)
-            .zip(data.windows(WORD))
-            .find_map(|(skipped, window)| {
-                let index = self.index(window.try_into().ok()?);
-                index
-                    .checked_mul(WORD as u64)?
-                    .checked_sub(skipped)
-                    .filter(|&at| at < TRACE_LIMIT)
-            })
+        (0..WORD as u64).zip(data.windows(WORD)).find_map(|(skipped, window)| {
+            let index = self.index(window.try_into().ok()?);
+            index.checked_mul(WORD as u64)?.checked_sub(skipped).filter(|&at| at < TRACE_LIMIT)
+        })
     }
 }
 
@@ -223,11 +195,7 @@ impl Source {
     /// The contents from `start` up to `end`.
     #[must_use]
     pub fn new(seed: u64, start: u64, end: u64) -> Self {
-        Self {
-            seed,
-            position: start,
-            end,
-        }
+        Self { seed, position: start, end }
     }
 }
 
@@ -253,10 +221,7 @@ impl Verifier {
     /// Expects the contents from `offset` on.
     #[must_use]
     pub fn new(seed: u64, offset: u64) -> Self {
-        Self {
-            seed,
-            position: offset,
-        }
+        Self { seed, position: offset }
     }
 
     /// Checks the next bytes.
@@ -278,8 +243,7 @@ impl Verifier {
 
 impl Write for Verifier {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.update(data)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        self.update(data).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(data.len())
     }
 

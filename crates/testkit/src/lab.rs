@@ -165,10 +165,7 @@ pub struct Host {
 
 impl Host {
     fn new(number: u32, role: &str, address: Ipv4Addr) -> Result<Self, LabError> {
-        Ok(Self {
-            namespace: Namespace::create(number, role)?,
-            address,
-        })
+        Ok(Self { namespace: Namespace::create(number, role)?, address })
     }
 
     /// Its address on the wire.
@@ -213,10 +210,7 @@ impl Host {
     /// # Errors
     /// [`LabError::Enter`]; the closure did not run then.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
-        let failed = |source| LabError::Enter {
-            namespace: self.name().to_owned(),
-            source,
-        };
+        let failed = |source| LabError::Enter { namespace: self.name().to_owned(), source };
         // A namespace is a property of a thread. One that ends here cannot stay in the wrong one.
         let on_host = || -> io::Result<T> {
             let file = File::open(self.path())?;
@@ -226,9 +220,7 @@ impl Host {
         // The name makes `need::test_name!` work inside.
         let name = thread::current().name().unwrap_or("host").to_owned();
         thread::scope(|scope| {
-            let thread = thread::Builder::new()
-                .name(name)
-                .spawn_scoped(scope, on_host);
+            let thread = thread::Builder::new().name(name).spawn_scoped(scope, on_host);
             match thread.map_err(failed)?.join() {
                 Ok(result) => result.map_err(failed),
                 Err(panic) => resume_unwind(panic),

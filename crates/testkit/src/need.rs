@@ -66,14 +66,12 @@ impl Need {
             Self::NetworkNamespaces => {
                 // Setting up takes several processes; one try per test binary is enough.
                 static LACK: OnceLock<Option<String>> = OnceLock::new();
-                LACK.get_or_init(|| Lab::veth().err().map(|error| reason(&error)))
-                    .clone()
+                LACK.get_or_init(|| Lab::veth().err().map(|error| reason(&error))).clone()
             }
             Self::Throttle => {
                 static LACK: OnceLock<Option<String>> = OnceLock::new();
                 let try_it = || Lab::veth().and_then(|lab| lab.throttle(PROBE_RATE));
-                LACK.get_or_init(|| try_it().err().map(|error| reason(&error)))
-                    .clone()
+                LACK.get_or_init(|| try_it().err().map(|error| reason(&error))).clone()
             }
             Self::Descriptors(count) => raise_descriptor_limit(count).err(),
             Self::Kernel(major, minor) => {
@@ -160,13 +158,8 @@ pub fn name_of_test(package: &str, module: &str, place: &str) -> String {
     let path = match current.name() {
         Some(name) if name != "main" => name,
         _ => {
-            let place = place
-                .trim_end_matches("::here")
-                .trim_end_matches("::{{closure}}");
-            place
-                .strip_prefix(binary)
-                .and_then(|rest| rest.strip_prefix("::"))
-                .unwrap_or(place)
+            let place = place.trim_end_matches("::here").trim_end_matches("::{{closure}}");
+            place.strip_prefix(binary).and_then(|rest| rest.strip_prefix("::")).unwrap_or(place)
         }
     };
     if binary == package.replace('-', "_") {
@@ -194,14 +187,8 @@ fn raise_descriptor_limit(count: u64) -> Result<(), String> {
     }
     // Root may raise the hard limit as well.
     let maximum = maximum.map(|maximum| maximum.max(count));
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(count),
-            maximum,
-        },
-    )
-    .map_err(|error| format!("`ulimit -n` cannot be raised: {error}"))
+    setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum })
+        .map_err(|error| format!("`ulimit -n` cannot be raised: {error}"))
 }
 
 /// Major and minor number of a kernel release such as `6.18.44-generic`.
@@ -237,10 +224,7 @@ mod tests {
             "p-server serve::resumes"
         );
         let place = "serve::resumes::{{closure}}::here";
-        assert_eq!(
-            name("main", "p-server", "serve", place),
-            "p-server serve::resumes"
-        );
+        assert_eq!(name("main", "p-server", "serve", place), "p-server serve::resumes");
         let place = "p_server::files::tests::finds::here";
         assert_eq!(
             name("main", "p-server", "p_server::files::tests", place),

@@ -96,17 +96,11 @@ impl Child {
     /// [`ProcessError::Start`], for example because there is no such program.
     pub fn spawn(mut command: Command) -> Result<Self, ProcessError> {
         let line = command_line(&command);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
             .process_group(0)
             .spawn()
-            .map_err(|source| ProcessError::Start {
-                command: line.clone(),
-                source,
-            })?;
+            .map_err(|source| ProcessError::Start { command: line.clone(), source })?;
 
         let output = Arc::new(Output::default());
         // Detached on purpose: a daemon that the process leaves behind may hold its end of the
@@ -117,12 +111,7 @@ impl Child {
         if let Some(stderr) = child.stderr.take() {
             Output::collect(&output, stderr);
         }
-        Ok(Self {
-            child,
-            command: line,
-            output,
-            next_line: 0,
-        })
+        Ok(Self { child, command: line, output, next_line: 0 })
     }
 
     /// The process id, which stays this process's until the guard has seen its end.
@@ -251,11 +240,7 @@ impl Child {
     fn exited(&self, status: ExitStatus) -> ProcessError {
         // Its last words, which tell why, may still be on their way through the reading threads.
         self.output.settle(Instant::now() + SETTLE_LIMIT);
-        ProcessError::Exited {
-            command: self.command.clone(),
-            status,
-            output: self.output(),
-        }
+        ProcessError::Exited { command: self.command.clone(), status, output: self.output() }
     }
 
     fn timed_out(&self, awaited: &str, limit: Duration) -> ProcessError {
@@ -268,10 +253,7 @@ impl Child {
     }
 
     fn control(&self, source: io::Error) -> ProcessError {
-        ProcessError::Control {
-            command: self.command.clone(),
-            source,
-        }
+        ProcessError::Control { command: self.command.clone(), source }
     }
 }
 
@@ -295,16 +277,12 @@ impl Drop for Child {
 /// # Errors
 /// What binding a socket says.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 fn accepts(address: SocketAddr, deadline: Instant) -> bool {
     // At least a moment, since a timeout of zero is refused as an argument.
-    let left = deadline
-        .saturating_duration_since(Instant::now())
-        .max(POLL_INTERVAL);
+    let left = deadline.saturating_duration_since(Instant::now()).max(POLL_INTERVAL);
     TcpStream::connect_timeout(&address, left.min(Duration::from_millis(500))).is_ok()
 }
 

@@ -46,10 +46,7 @@ fn any_wrong_byte_is_found() {
         wrong[place] ^= 1;
         let mismatch = verify(SEED, 3, &wrong).expect_err("one byte is wrong");
         assert_eq!(mismatch.offset, 3 + place as u64);
-        assert_eq!(
-            (mismatch.found, mismatch.expected),
-            (wrong[place], whole[place])
-        );
+        assert_eq!((mismatch.found, mismatch.expected), (wrong[place], whole[place]));
         assert_eq!(mismatch.belongs_to, None);
     }
 }
@@ -66,10 +63,7 @@ fn bytes_of_another_place_tell_where_they_belong() {
     // A piece that was left out, of a length that is no multiple of a word.
     let mismatch = verify(SEED, 1_000, &contents(1_003, 64)).expect_err("three bytes are missing");
     assert_eq!(mismatch.belongs_to, Some(1_003));
-    assert!(
-        mismatch.to_string().contains("the bytes of offset 1003"),
-        "{mismatch}"
-    );
+    assert!(mismatch.to_string().contains("the bytes of offset 1003"), "{mismatch}");
 }
 
 #[test]
@@ -93,10 +87,7 @@ fn a_tree_has_its_files_and_goes_with_its_guard() {
     let large = fs::read(tree.join("large.bin")).expect("it was written");
     assert_eq!(large.len(), 600_001);
     assert_eq!(verify(SEED, 0, &large), Ok(()));
-    assert_eq!(
-        fs::read(tree.join("a/b/index.html")).expect("it was written"),
-        b"hello"
-    );
+    assert_eq!(fs::read(tree.join("a/b/index.html")).expect("it was written"), b"hello");
     assert!(tree.join("empty").is_dir());
     assert!(tree.join("outside").is_symlink());
 

@@ -20,28 +20,16 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Two sockets, one on each host, connected over the wire.
 fn connection(lab: &Lab) -> (TcpStream, TcpStream) {
-    let listener = lab
-        .server()
-        .enter(|| TcpListener::bind((lab.server().address(), 0)));
-    let listener = listener
-        .expect("the host is there")
-        .expect("all its ports are free");
+    let listener = lab.server().enter(|| TcpListener::bind((lab.server().address(), 0)));
+    let listener = listener.expect("the host is there").expect("all its ports are free");
     let address = listener.local_addr().expect("it is bound");
-    let client = lab
-        .client()
-        .enter(|| TcpStream::connect_timeout(&address, SOON));
-    let client = client
-        .expect("the host is there")
-        .expect("the wire carries");
+    let client = lab.client().enter(|| TcpStream::connect_timeout(&address, SOON));
+    let client = client.expect("the host is there").expect("the wire carries");
     let (server, peer) = listener.accept().expect("the client has connected");
     assert_eq!(peer.ip(), lab.client().address());
     for socket in [&server, &client] {
-        socket
-            .set_read_timeout(Some(SOON))
-            .expect("a valid timeout");
-        socket
-            .set_write_timeout(Some(SOON))
-            .expect("a valid timeout");
+        socket.set_read_timeout(Some(SOON)).expect("a valid timeout");
+        socket.set_write_timeout(Some(SOON)).expect("a valid timeout");
     }
     (server, client)
 }
@@ -76,14 +64,9 @@ fn devices(namespace: &File) -> Vec<String> {
             fs::read_to_string("/proc/thread-self/net/dev").expect("every thread has it")
         });
         let table = table.join().expect("the thread does not panic");
-        let names = table
-            .lines()
-            .filter_map(|line| Some(line.split_once(':')?.0.trim()));
+        let names = table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
         // Tunnels that some kernels put into every namespace have nothing to do with a lab.
-        names
-            .filter(|name| name.starts_with("eth"))
-            .map(str::to_owned)
-            .collect()
+        names.filter(|name| name.starts_with("eth")).map(str::to_owned).collect()
     })
 }
 
@@ -98,9 +81,7 @@ fn two_hosts_reach_each_other_over_the_wire_alone() {
     // The address is unknown outside of the lab, and to another lab it is another host.
     let address = SocketAddr::from((lab.server().address(), 80));
     let other = Lab::veth().expect("a second lab at the same time");
-    let refused = other
-        .client()
-        .enter(|| TcpStream::connect_timeout(&address, SOON));
+    let refused = other.client().enter(|| TcpStream::connect_timeout(&address, SOON));
     assert!(refused.expect("the host is there").is_err());
 }
 
@@ -120,9 +101,7 @@ fn programs_run_on_a_host_and_find_its_loopback() {
 fn a_panic_on_a_host_goes_on_in_the_test() {
     require!(Need::NetworkNamespaces);
     let lab = Lab::veth().expect("a lab");
-    let panic = catch_unwind(AssertUnwindSafe(|| {
-        lab.client().enter(|| panic!("as asked"))
-    }));
+    let panic = catch_unwind(AssertUnwindSafe(|| lab.client().enter(|| panic!("as asked"))));
     let panic = panic.expect_err("it panicked");
     assert_eq!(panic.downcast_ref(), Some(&"as asked"));
 }
@@ -194,9 +173,7 @@ fn processes_of_a_host_are_killed_with_the_lab_and_no_others() {
     let mut script = lab.server().command("sh");
     script.args(["-c", "sleep 60 & echo $!; exec sleep 60"]);
     let mut inside = Child::spawn(script).expect("a shell");
-    let worker = inside
-        .wait_for_line(|_| true, SOON)
-        .expect("the id of the worker");
+    let worker = inside.wait_for_line(|_| true, SOON).expect("the id of the worker");
     let mut command = Command::new("sleep");
     command.arg("60");
     let mut outside = Child::spawn(command).expect("`sleep` is there");
@@ -214,31 +191,16 @@ fn a_new_lab_sweeps_what_a_killed_process_left_behind() {
     let ip = find_program("ip").expect("labs need it");
     // The namespace bears its owner's id and start time, as those of a lab do. As long as the
     // owner lives, the labs of other tests let it be.
-    let mut owner = Command::new("sleep")
-        .arg("60")
-        .spawn()
-        .expect("`sleep` is there");
+    let mut owner = Command::new("sleep").arg("60").spawn().expect("`sleep` is there");
     let stat = fs::read_to_string(format!("/proc/{}/stat", owner.id())).expect("it runs");
-    let started = stat
-        .split(' ')
-        .nth(21)
-        .expect("the name of `sleep` has no spaces");
+    let started = stat.split(' ').nth(21).expect("the name of `sleep` has no spaces");
     let name = format!("sg-{}-{started}-0-server", owner.id());
     let added = Command::new(&ip).args(["netns", "add", &name]).status();
     assert!(added.expect("it can be run").success());
     let mut command = Command::new(&ip);
-    command.args([
-        "netns",
-        "exec",
-        &name,
-        "sh",
-        "-c",
-        "echo inside; exec sleep 60",
-    ]);
+    command.args(["netns", "exec", &name, "sh", "-c", "echo inside; exec sleep 60"]);
     let mut left_behind = Child::spawn(command).expect("`ip` is there");
-    left_behind
-        .wait_for_line(|line| line == "inside", SOON)
-        .expect("it runs in the namespace");
+    left_behind.wait_for_line(|line| line == "inside", SOON).expect("it runs in the namespace");
 
     let path = Path::new("/var/run/netns").join(&name);
     let first = Lab::veth().expect("a lab");
@@ -254,18 +216,8 @@ fn a_new_lab_sweeps_what_a_killed_process_left_behind() {
         assert!(Instant::now() < deadline, "{name} is still there");
         thread::sleep(Duration::from_millis(2));
     }
-    assert!(
-        !left_behind
-            .wait_timeout(SOON)
-            .expect("it was killed")
-            .success()
-    );
-    for host in [
-        first.server(),
-        first.client(),
-        second.server(),
-        second.client(),
-    ] {
+    assert!(!left_behind.wait_timeout(SOON).expect("it was killed").success());
+    for host in [first.server(), first.client(), second.server(), second.client()] {
         assert!(host.path().exists());
     }
 }

@@ -32,13 +32,7 @@ fn entries_of_inner_tests() -> Vec<String> {
 #[test]
 fn a_test_with_an_unmet_need_returns_and_is_listed_by_name() {
     if is_inner() {
-        require!(
-            Need::Program("sg-absent-program"),
-            Need::Fact {
-                what: "a moon",
-                holds: false
-            }
-        );
+        require!(Need::Program("sg-absent-program"), Need::Fact { what: "a moon", holds: false });
         panic!("went on without the program");
     }
     let test = "a_test_with_an_unmet_need_returns_and_is_listed_by_name";
@@ -48,18 +42,11 @@ fn a_test_with_an_unmet_need_returns_and_is_listed_by_name() {
     let entry = format!(
         "sluicegate-testkit need::{test}: needs the program `sg-absent-program`, and a moon"
     );
-    assert!(
-        entries_of_inner_tests().contains(&entry),
-        "{:?}",
-        entries_of_inner_tests()
-    );
+    assert!(entries_of_inner_tests().contains(&entry), "{:?}", entries_of_inner_tests());
 
     let skipped = SkippedTests::recorded_below(std::process::id()).expect("a readable record");
     let list = skipped.to_string();
-    assert!(
-        list.starts_with("skipped tests: 1 (set SLUICEGATE_LAB=required"),
-        "{list}"
-    );
+    assert!(list.starts_with("skipped tests: 1 (set SLUICEGATE_LAB=required"), "{list}");
     assert!(list.ends_with(&format!("\n  {entry}")), "{list}");
 
     skipped.forget().expect("a removable record");
@@ -76,14 +63,8 @@ fn a_required_test_with_an_unmet_need_fails_and_says_why() {
     let inner = run_inner(test, "required");
     assert!(!inner.status.success(), "{inner:?}");
     let output = String::from_utf8_lossy(&inner.stdout);
-    assert!(
-        output.contains("SLUICEGATE_LAB=required, but sluicegate-testkit need::"),
-        "{output}"
-    );
-    assert!(
-        output.contains("needs the program `sg-absent-program`"),
-        "{output}"
-    );
+    assert!(output.contains("SLUICEGATE_LAB=required, but sluicegate-testkit need::"), "{output}");
+    assert!(output.contains("needs the program `sg-absent-program`"), "{output}");
 }
 
 #[test]
@@ -94,10 +75,7 @@ fn a_test_whose_needs_are_met_goes_on() {
             Need::Program("sh"),
             Need::Descriptors(64),
             Need::Kernel(2, 6),
-            Need::Fact {
-                what: "a parent",
-                holds: parent_id() != 0
-            },
+            Need::Fact { what: "a parent", holds: parent_id() != 0 },
         ]
     ));
 }

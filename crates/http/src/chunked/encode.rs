@@ -16,9 +16,7 @@ impl ChunkHead {
     /// The bytes to send.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes
-            .get(usize::from(self.start)..)
-            .unwrap_or_default()
+        self.bytes.get(usize::from(self.start)..).unwrap_or_default()
     }
 }
 
@@ -33,10 +31,7 @@ impl AsRef<[u8]> for ChunkHead {
 /// A length of 0 gives the last chunk's line: trailer fields and an empty line must follow.
 #[must_use]
 pub fn chunk_head(len: u64) -> ChunkHead {
-    let mut head = ChunkHead {
-        bytes: [0; 18],
-        start: 16,
-    };
+    let mut head = ChunkHead { bytes: [0; 18], start: 16 };
     head.bytes[16..].copy_from_slice(CRLF);
     let mut rest = len;
     for slot in head.bytes[..16].iter_mut().rev() {

@@ -26,10 +26,7 @@ fn pieces(input: &[u8], step: usize, limits: &Limits) -> Outcome {
     assert_eq!(decoder.decoded(), data.len() as u64);
     Ok((
         data,
-        decoder
-            .trailers()
-            .map(|(name, value)| (name.to_owned(), value.to_vec()))
-            .collect(),
+        decoder.trailers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
         at,
     ))
 }
@@ -37,11 +34,7 @@ fn pieces(input: &[u8], step: usize, limits: &Limits) -> Outcome {
 fn decode_with(input: &str, limits: &Limits) -> Outcome {
     let whole = pieces(input.as_bytes(), input.len().max(1), limits);
     for step in 1..8 {
-        assert_eq!(
-            pieces(input.as_bytes(), step, limits),
-            whole,
-            "{input:?} by {step}"
-        );
+        assert_eq!(pieces(input.as_bytes(), step, limits), whole, "{input:?} by {step}");
     }
     whole
 }
@@ -53,16 +46,9 @@ fn decode(input: &str) -> Outcome {
 #[test]
 fn chunks_are_joined_and_the_next_message_is_left_alone() {
     let body = "5\r\nhello\r\n00a;x;y=z;q=\"a;\\\"\r\"\r\n";
-    assert_eq!(
-        decode(body),
-        Err(Offence::BadChunkExtension),
-        "a CR within quotes"
-    );
+    assert_eq!(decode(body), Err(Offence::BadChunkExtension), "a CR within quotes");
     let body = "5\r\nhello\r\n00a;x;y=z;q=\"a;\\\" \t\"\r\n0123456789\r\n0;last\r\n\r\nGET /";
-    assert_eq!(
-        decode(body),
-        Ok((b"hello0123456789".to_vec(), vec![], body.len() - 5))
-    );
+    assert_eq!(decode(body), Ok((b"hello0123456789".to_vec(), vec![], body.len() - 5)));
     assert_eq!(decode("0\r\n\r\n"), Ok((vec![], vec![], 5)));
     assert_eq!(
         decode("A\r\n\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\n").map(|(data, ..)| data.len()),
@@ -125,18 +111,9 @@ fn a_malformed_chunk_is_refused_by_name() {
 
 #[test]
 fn the_largest_size_does_not_overflow() {
-    let limits = Limits {
-        body: u64::MAX,
-        ..Limits::default()
-    };
-    assert_eq!(
-        decode_with("ffffffffffffffff\r\nabc", &limits),
-        Err(Offence::Truncated)
-    );
-    assert_eq!(
-        decode_with("1\r\na\r\nffffffffffffffff\r\n", &limits),
-        Err(Offence::BodyTooLarge)
-    );
+    let limits = Limits { body: u64::MAX, ..Limits::default() };
+    assert_eq!(decode_with("ffffffffffffffff\r\nabc", &limits), Err(Offence::Truncated));
+    assert_eq!(decode_with("1\r\na\r\nffffffffffffffff\r\n", &limits), Err(Offence::BodyTooLarge));
     assert_eq!(decode("ffffffffffffffff\r\n"), Err(Offence::BodyTooLarge));
 }
 
@@ -144,35 +121,15 @@ fn the_largest_size_does_not_overflow() {
 fn trailers_are_kept_apart_and_bounded() {
     let (data, trailers, _) = decode("1\r\na\r\n0\r\nDigest: x\r\nEmpty:\r\n\r\n").unwrap();
     assert_eq!(data, b"a");
-    assert_eq!(
-        trailers,
-        [
-            ("Digest".to_owned(), b"x".to_vec()),
-            ("Empty".to_owned(), vec![])
-        ]
-    );
+    assert_eq!(trailers, [("Digest".to_owned(), b"x".to_vec()), ("Empty".to_owned(), vec![])]);
     let section = "A: b\r\nC: d\r\n\r\n";
-    let exact = Limits {
-        trailer: section.len(),
-        trailers: 2,
-        header_line: 6,
-        ..Limits::default()
-    };
+    let exact = Limits { trailer: section.len(), trailers: 2, header_line: 6, ..Limits::default() };
     let body = format!("0\r\n{section}");
     assert!(decode_with(&body, &exact).is_ok());
     for limits in [
-        Limits {
-            trailer: section.len() - 1,
-            ..exact.clone()
-        },
-        Limits {
-            trailers: 1,
-            ..exact.clone()
-        },
-        Limits {
-            header_line: 5,
-            ..exact.clone()
-        },
+        Limits { trailer: section.len() - 1, ..exact.clone() },
+        Limits { trailers: 1, ..exact.clone() },
+        Limits { header_line: 5, ..exact.clone() },
     ] {
         assert_eq!(decode_with(&body, &limits), Err(Offence::TrailerTooLarge));
     }
@@ -180,29 +137,19 @@ fn trailers_are_kept_apart_and_bounded() {
 
 #[test]
 fn bodies_and_chunk_lines_end_at_their_limits() {
-    let limits = Limits {
-        body: 6,
-        chunk_line: 8,
-        ..Limits::default()
-    };
+    let limits = Limits { body: 6, chunk_line: 8, ..Limits::default() };
     assert!(decode_with("3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n", &limits).is_ok());
     assert_eq!(
         decode_with("3\r\nabc\r\n4\r\nabcd\r\n0\r\n\r\n", &limits),
         Err(Offence::BodyTooLarge)
     );
     assert!(decode_with("1;xxxx\r\na\r\n0\r\n\r\n", &limits).is_ok());
-    assert_eq!(
-        decode_with("1;xxxxx\r\na\r\n0\r\n\r\n", &limits),
-        Err(Offence::ChunkLineTooLong)
-    );
+    assert_eq!(decode_with("1;xxxxx\r\na\r\n0\r\n\r\n", &limits), Err(Offence::ChunkLineTooLong));
 }
 
 #[test]
 fn one_byte_chunks_with_long_extensions_end_and_signed_large_chunks_do_not() {
-    let limits = Limits {
-        chunk_overhead: 1000,
-        ..Limits::default()
-    };
+    let limits = Limits { chunk_overhead: 1000, ..Limits::default() };
     let extension = format!(";chunk-signature={}", "f".repeat(64));
     let small = format!("1{extension}\r\na\r\n").repeat(20);
     assert_eq!(decode_with(&small, &limits), Err(Offence::ChunkOverhead));
@@ -218,26 +165,14 @@ fn a_decoder_is_reusable_and_eats_nothing_after_the_end() {
     let mut decoder = ChunkedDecoder::new();
     assert_eq!(
         decoder.decode(b"0\r\nA: b\r\n\r\nrest", &limits),
-        Ok(Step {
-            consumed: 11,
-            event: Event::Done
-        })
+        Ok(Step { consumed: 11, event: Event::Done })
     );
-    assert_eq!(
-        decoder.decode(b"rest", &limits),
-        Ok(Step {
-            consumed: 0,
-            event: Event::Done
-        })
-    );
+    assert_eq!(decoder.decode(b"rest", &limits), Ok(Step { consumed: 0, event: Event::Done }));
     decoder.reset();
     assert_eq!(decoder.trailers().count(), 0);
     assert_eq!(
         decoder.decode(b"1\r\nx", &limits),
-        Ok(Step {
-            consumed: 4,
-            event: Event::Data(3..4)
-        })
+        Ok(Step { consumed: 4, event: Event::Data(3..4) })
     );
 }
 

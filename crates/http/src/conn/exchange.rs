@@ -51,12 +51,7 @@ pub(super) async fn run<R: Readiness, H: Handler>(
     served: &mut u32,
 ) -> Result<Ending, Failure> {
     let mut scratch = service.take_scratch();
-    let exchange = Exchange {
-        socket,
-        service,
-        timer,
-        served,
-    };
+    let exchange = Exchange { socket, service, timer, served };
     let result = exchange.run(&mut scratch).await;
     service.give_back(scratch);
     result
@@ -110,11 +105,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
     }
 
     fn outbound(&mut self) -> Outbound<'_, R> {
-        Outbound {
-            socket: self.socket,
-            timer: self.timer,
-            limits: &self.service.limits,
-        }
+        Outbound { socket: self.socket, timer: self.timer, limits: &self.service.limits }
     }
 
     /// Receives until a head is complete.
@@ -134,12 +125,9 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
                     return Poll::Ready(Ok(None));
                 }
                 if !std::mem::replace(&mut timed, true) {
-                    self.timer
-                        .set(Some(self.socket.now() + limits.timeouts.head));
+                    self.timer.set(Some(self.socket.now() + limits.timeouts.head));
                 }
-                self.timer
-                    .poll_expired(cx)
-                    .map(|()| Err(Offence::HeadTimeout.into()))
+                self.timer.poll_expired(cx).map(|()| Err(Offence::HeadTimeout.into()))
             })
             .await?;
             match received {
@@ -166,10 +154,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         *self.served = self.served.saturating_add(1);
         let checked = RequestFraming::of(&request.head).and_then(|framing| {
             framing.check(limits.body)?;
-            Ok((
-                framing,
-                expects_continue(&request.head)? && framing.has_body(),
-            ))
+            Ok((framing, expects_continue(&request.head)? && framing.has_body()))
         });
         let (framing, expects) = match checked {
             Ok(checked) => checked,
@@ -187,12 +172,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             request.body = RequestBody::new(framing, Arc::clone(&mailbox));
             // RFC 9110 section 10.1.1: no interim answer once part of the body is here.
             let waits = expects && inbound.is_empty();
-            let state = upload.insert(Upload {
-                mailbox,
-                waits,
-                timed: false,
-                failed: None,
-            });
+            let state = upload.insert(Upload { mailbox, waits, timed: false, failed: None });
             self.handle_with_body(inbound, request, state).await
         } else {
             request.body = RequestBody::default();
@@ -220,11 +200,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         if last {
             self.outbound().flush().await?;
             let sending = !inbound.body_is_done() || !inbound.is_empty();
-            return Ok(Some(if sending {
-                Ending::Linger
-            } else {
-                Ending::Close
-            }));
+            return Ok(Some(if sending { Ending::Linger } else { Ending::Close }));
         }
         self.discard_rest(inbound).await
     }
@@ -265,8 +241,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         self.outbound().flush().await?;
         let limits = &self.service.limits;
         while !inbound.body_is_done() {
-            self.timer
-                .set(Some(self.socket.now() + limits.timeouts.body));
+            self.timer.set(Some(self.socket.now() + limits.timeouts.body));
             let received = poll_fn(|cx| {
                 if let Poll::Ready(result) = self.socket.poll_receive(cx, inbound.room()) {
                     return Poll::Ready(result.map_err(Failure::Receive));
@@ -289,11 +264,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
     /// begins: the connection ends.
     async fn refuse(&mut self, offence: Offence) -> Result<Ending, Failure> {
         self.service.requests.fetch_add(1, Ordering::Relaxed);
-        let asked = Asked {
-            head_only: false,
-            chunked: true,
-            last: true,
-        };
+        let asked = Asked { head_only: false, chunked: true, last: true };
         let page = Response::status_page(offence.status());
         let mut outbound = self.outbound();
         outbound.respond(asked, page).await?;

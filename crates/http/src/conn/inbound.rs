@@ -129,9 +129,7 @@ impl Inbound {
         match &mut self.incoming {
             Incoming::Nothing => Ok(Some(Part::End(Vec::new()))),
             Incoming::Sized(left) => {
-                let take = unread
-                    .len()
-                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let take = unread.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 if take == 0 {
                     return Ok(None);
                 }
@@ -190,16 +188,11 @@ mod tests {
         let limits = Limits::default();
         let mut inbound = Inbound::default();
         let mut head = RequestHead::new();
-        feed(
-            &mut inbound,
-            b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET /b HT",
-        );
+        feed(&mut inbound, b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET /b HT");
         assert!(inbound.next_head(&mut head, &limits).unwrap());
         assert_eq!(head.path(), "/a");
         inbound.begin_body(RequestFraming::of(&head).unwrap());
-        let Some(Part::Data(data)) = inbound.next_part(&limits).unwrap() else {
-            panic!()
-        };
+        let Some(Part::Data(data)) = inbound.next_part(&limits).unwrap() else { panic!() };
         assert_eq!(&data[..], b"abc");
         assert!(inbound.body_is_done());
         assert!(!inbound.next_head(&mut head, &limits).unwrap());

@@ -43,10 +43,7 @@ pub struct Service<H> {
     limits: Limits,
     draining: AtomicBool,
     requests: AtomicU64,
-    #[expect(
-        clippy::vec_box,
-        reason = "moved in and out as a pointer: a scratch is a kilobyte"
-    )]
+    #[expect(clippy::vec_box, reason = "moved in and out as a pointer: a scratch is a kilobyte")]
     scratch: Mutex<Vec<Box<Scratch>>>,
 }
 

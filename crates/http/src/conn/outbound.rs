@@ -66,11 +66,7 @@ impl<R: Readiness> Outbound<'_, R> {
                 self.queue_prepared(asked, &prepared);
                 Ok(false)
             }
-            Kind::Built {
-                status,
-                fields,
-                body,
-            } => {
+            Kind::Built { status, fields, body } => {
                 let framing = match (encode::has_no_content(status), body.length()) {
                     (true, _) => Framing::Absent,
                     (false, Some(length)) => Framing::Sized(length),
@@ -79,21 +75,10 @@ impl<R: Readiness> Outbound<'_, R> {
                     (false, None) => Framing::Close,
                 };
                 let closes = framing == Framing::Close;
-                let persistence = if closes {
-                    Persistence::Close
-                } else {
-                    asked.persistence()
-                };
+                let persistence = if closes { Persistence::Close } else { asked.persistence() };
                 let mut head = Vec::with_capacity(256 + fields.as_bytes().len());
                 let date = date::now();
-                encode::head(
-                    &mut head,
-                    status,
-                    &date,
-                    fields.as_bytes(),
-                    framing,
-                    persistence,
-                );
+                encode::head(&mut head, status, &date, fields.as_bytes(), framing, persistence);
                 self.queue(Segment::memory(head)).await?;
                 if !asked.head_only && framing != Framing::Absent {
                     self.queue_body(body, framing).await?;
@@ -201,11 +186,7 @@ impl<R: Readiness> Outbound<'_, R> {
 
     /// Makes sure that so many segments can be queued.
     pub(super) async fn make_room(&mut self, segments: usize) -> Result<(), Failure> {
-        if self.socket.room() < segments {
-            self.flush().await
-        } else {
-            Ok(())
-        }
+        if self.socket.room() < segments { self.flush().await } else { Ok(()) }
     }
 
     /// Sends what is queued. A client that takes nothing for the time that it
@@ -218,8 +199,7 @@ impl<R: Readiness> Outbound<'_, R> {
             }
             let accepted = self.socket.accepted_position();
             if seen.replace(accepted) != Some(accepted) {
-                self.timer
-                    .set(Some(self.socket.now() + self.limits.timeouts.send));
+                self.timer.set(Some(self.socket.now() + self.limits.timeouts.send));
             }
             self.timer.poll_expired(cx).map(|()| Err(Failure::Unread))
         })

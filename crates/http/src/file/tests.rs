@@ -39,15 +39,9 @@ fn check(fields: &str) -> (u16, Option<String>, Option<Vec<u8>>) {
 fn describe(response: Response) -> (u16, Option<String>, Option<Vec<u8>>) {
     match response.kind {
         Kind::Prepared(prepared) => (prepared.status(), None, Some(prepared.parts().1.to_vec())),
-        Kind::Built {
-            status,
-            fields,
-            body,
-        } => {
+        Kind::Built { status, fields, body } => {
             let text = String::from_utf8(fields.as_bytes().to_vec()).unwrap();
-            let range = text
-                .lines()
-                .find_map(|line| line.strip_prefix("Content-Range: "));
+            let range = text.lines().find_map(|line| line.strip_prefix("Content-Range: "));
             let content = match body {
                 Body::Segment(Segment::Memory(bytes)) if status < 300 => Some(bytes.to_vec()),
                 Body::Segment(Segment::File(_)) if status == 200 => Some(b"0123456789".to_vec()),
@@ -76,20 +70,12 @@ fn a_plain_request_gets_the_whole() {
 
 #[test]
 fn a_single_range_is_cut_out() {
-    for (range, first, last) in [
-        ("0-0", 0, 0),
-        ("3-5", 3, 5),
-        ("7-", 7, 9),
-        ("-2", 8, 9),
-        ("5-999", 5, 9),
-        ("-99", 0, 9),
-    ] {
+    for (range, first, last) in
+        [("0-0", 0, 0), ("3-5", 3, 5), ("7-", 7, 9), ("-2", 8, 9), ("5-999", 5, 9), ("-99", 0, 9)]
+    {
         let expected = Some(b"0123456789"[first..=last].to_vec());
         let content_range = Some(format!("bytes {first}-{last}/10"));
-        assert_eq!(
-            check(&format!("Range: bytes={range}\r\n")),
-            (206, content_range, expected)
-        );
+        assert_eq!(check(&format!("Range: bytes={range}\r\n")), (206, content_range, expected));
     }
 }
 
@@ -102,10 +88,7 @@ fn a_range_past_the_end_is_unsatisfiable_and_tells_the_length() {
 #[test]
 fn a_range_of_another_version_gets_the_whole() {
     assert_eq!(check("Range: bytes=1-2\r\nIf-Range: \"other\"\r\n").0, 200);
-    assert_eq!(
-        check(&format!("Range: bytes=1-2\r\nIf-Range: {}\r\n", tag())).0,
-        206
-    );
+    assert_eq!(check(&format!("Range: bytes=1-2\r\nIf-Range: {}\r\n", tag())).0, 206);
     let date = "If-Range: Sun, 09 Sep 2001 01:46:40 GMT\r\n";
     assert_eq!(check(&format!("Range: bytes=1-2\r\n{date}")).0, 206);
 }
@@ -113,23 +96,11 @@ fn a_range_of_another_version_gets_the_whole() {
 #[test]
 fn conditions_come_before_ranges() {
     let tag = tag();
-    assert_eq!(
-        check(&format!("If-None-Match: {tag}\r\nRange: bytes=1-2\r\n")).0,
-        304
-    );
+    assert_eq!(check(&format!("If-None-Match: {tag}\r\nRange: bytes=1-2\r\n")).0, 304);
     assert_eq!(check("If-Match: \"other\"\r\nRange: bytes=1-2\r\n").0, 412);
-    assert_eq!(
-        check("If-Modified-Since: Sun, 09 Sep 2001 01:46:40 GMT\r\n").0,
-        304
-    );
-    assert_eq!(
-        check("If-Modified-Since: Sun, 09 Sep 2001 01:46:39 GMT\r\n").0,
-        200
-    );
-    assert_eq!(
-        check("If-Unmodified-Since: Sun, 09 Sep 2001 01:46:39 GMT\r\n").0,
-        412
-    );
+    assert_eq!(check("If-Modified-Since: Sun, 09 Sep 2001 01:46:40 GMT\r\n").0, 304);
+    assert_eq!(check("If-Modified-Since: Sun, 09 Sep 2001 01:46:39 GMT\r\n").0, 200);
+    assert_eq!(check("If-Unmodified-Since: Sun, 09 Sep 2001 01:46:39 GMT\r\n").0, 412);
 }
 
 #[test]

@@ -29,10 +29,7 @@ fn every_known_way_to_smuggle_a_request_is_refused_by_name() {
         ("", Ok(None)),
         ("Content-Length: 0\r\n", Ok(Sized(0))),
         ("Content-Length: 5\r\n", Ok(Sized(5))),
-        (
-            "Content-Length: 18446744073709551615\r\n",
-            Ok(Sized(u64::MAX)),
-        ),
+        ("Content-Length: 18446744073709551615\r\n", Ok(Sized(u64::MAX))),
         ("Content-Length: 18446744073709551616\r\n", Err(BadLength)),
         ("Content-Length: 007\r\n", Ok(Sized(7))),
         ("Content-Length:\r\n", Err(BadLength)),
@@ -44,66 +41,27 @@ fn every_known_way_to_smuggle_a_request_is_refused_by_name() {
         ("Content-Length: \u{665}\r\n", Err(BadLength)),
         ("Content-Length: 5, 5\r\n", Err(TwoLengths)),
         ("Content-Length: 5,\r\n", Err(TwoLengths)),
-        (
-            "Content-Length: 5\r\nContent-Length: 5\r\n",
-            Err(TwoLengths),
-        ),
-        (
-            "Content-Length: 5\r\ncontent-length: 6\r\n",
-            Err(TwoLengths),
-        ),
-        (
-            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-            Err(LengthAndCoding),
-        ),
-        (
-            "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
-            Err(LengthAndCoding),
-        ),
-        (
-            "Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
-            Err(LengthAndCoding),
-        ),
+        ("Content-Length: 5\r\nContent-Length: 5\r\n", Err(TwoLengths)),
+        ("Content-Length: 5\r\ncontent-length: 6\r\n", Err(TwoLengths)),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Err(LengthAndCoding)),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", Err(LengthAndCoding)),
+        ("Transfer-Encoding: identity\r\nContent-Length: 5\r\n", Err(LengthAndCoding)),
         ("Transfer-Encoding: chunked\r\n", Ok(Chunked)),
         ("transfer-encoding: CHUNKED\r\n", Ok(Chunked)),
         ("Transfer-Encoding:\tchunked\t\r\n", Ok(Chunked)),
         ("Transfer-Encoding: gzip, chunked\r\n", Err(UnknownCoding)),
-        (
-            "Transfer-Encoding: gzip;q=1, chunked\r\n",
-            Err(UnknownCoding),
-        ),
-        (
-            "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
-            Err(UnknownCoding),
-        ),
-        (
-            "Transfer-Encoding: identity, chunked\r\n",
-            Err(UnknownCoding),
-        ),
+        ("Transfer-Encoding: gzip;q=1, chunked\r\n", Err(UnknownCoding)),
+        ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Err(UnknownCoding)),
+        ("Transfer-Encoding: identity, chunked\r\n", Err(UnknownCoding)),
         ("Transfer-Encoding: chunked, gzip\r\n", Err(ChunkedNotLast)),
-        (
-            "Transfer-Encoding: chunked, identity\r\n",
-            Err(ChunkedNotLast),
-        ),
-        (
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n",
-            Err(ChunkedNotLast),
-        ),
-        (
-            "Transfer-Encoding: chunked, chunked\r\n",
-            Err(ChunkedNotLast),
-        ),
-        (
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-            Err(ChunkedNotLast),
-        ),
+        ("Transfer-Encoding: chunked, identity\r\n", Err(ChunkedNotLast)),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n", Err(ChunkedNotLast)),
+        ("Transfer-Encoding: chunked, chunked\r\n", Err(ChunkedNotLast)),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(ChunkedNotLast)),
         ("Transfer-Encoding: identity\r\n", Err(ChunkedNotLast)),
         ("Transfer-Encoding: gzip\r\n", Err(ChunkedNotLast)),
         ("Transfer-Encoding: xchunked\r\n", Err(ChunkedNotLast)),
-        (
-            "Transfer-Encoding: chunked, x, chunked\r\n",
-            Err(ChunkedNotLast),
-        ),
+        ("Transfer-Encoding: chunked, x, chunked\r\n", Err(ChunkedNotLast)),
         ("Transfer-Encoding: chunked;x=y\r\n", Err(BadCoding)),
         ("Transfer-Encoding: chunked, \r\n", Err(BadCoding)),
         ("Transfer-Encoding: ,chunked\r\n", Err(BadCoding)),
@@ -126,10 +84,7 @@ fn every_known_way_to_smuggle_a_request_is_refused_by_name() {
         ("X(: y\r\n", Err(BadHeaderName)),
         ("Tr\u{e4}nsfer: y\r\n", Err(BadHeaderName)),
         ("Host: a\r\n", Err(DoubledHost)),
-        (
-            "Expect: 100-Continue\r\nContent-Length: 5\r\n",
-            Ok(Sized(5)),
-        ),
+        ("Expect: 100-Continue\r\nContent-Length: 5\r\n", Ok(Sized(5))),
         ("Expect: 200-ok\r\n", Err(UnsupportedExpectation)),
         ("Expect: 100-continue, x\r\n", Err(UnsupportedExpectation)),
     ] {
@@ -139,23 +94,14 @@ fn every_known_way_to_smuggle_a_request_is_refused_by_name() {
     for (text, expected) in [
         ("GET / HTTP/1.1\r\n\r\n", Err(MissingHost)),
         ("GET / HTTP/1.0\r\n\r\n", Ok(None)),
-        (
-            "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
-            Err(DoubledHost),
-        ),
+        ("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", Err(DoubledHost)),
         ("GET / HTTP/1.1\r\nHost:\r\n\r\n", Ok(None)),
         ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Err(BadHost)),
         ("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", Err(BadHost)),
         ("GET http://a/ HTTP/1.1\r\n\r\n", Err(MissingHost)),
         ("GET http://a/ HTTP/1.1\r\nHost: b/c\r\n\r\n", Err(BadHost)),
-        (
-            "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
-            Err(BadTarget),
-        ),
-        (
-            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Err(CodingInHttp10),
-        ),
+        ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Err(BadTarget)),
+        ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Err(CodingInHttp10)),
         (
             "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
             Err(LengthAndCoding),
@@ -194,26 +140,16 @@ fn close_wins_and_the_version_decides_the_rest() {
         ("1.1", "", true),
         ("1.1", "Connection: close\r\n", false),
         ("1.1", "Connection: keep-alive, Close\r\n", false),
-        (
-            "1.1",
-            "Connection: close\r\nConnection: keep-alive\r\n",
-            false,
-        ),
+        ("1.1", "Connection: close\r\nConnection: keep-alive\r\n", false),
         ("1.1", "Connection: upgrade\r\n", true),
         ("1.1", "Connection: closed\r\n", true),
         ("1.1", "Connection: \"x, close\r\n", false),
         ("1.0", "", false),
         ("1.0", "Connection: Keep-Alive\r\n", true),
         ("1.0", "Connection: x, keep-alive\r\n", true),
-        (
-            "1.0",
-            "Connection: keep-alive\r\nConnection: close\r\n",
-            false,
-        ),
+        ("1.0", "Connection: keep-alive\r\nConnection: close\r\n", false),
     ] {
-        let head = head(&format!(
-            "GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"
-        ));
+        let head = head(&format!("GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"));
         assert_eq!(keep_alive(&head), expected, "{version} {connection:?}");
     }
 }
@@ -235,10 +171,7 @@ fn an_expectation_counts_in_1_1_alone() {
 #[test]
 fn an_announced_length_above_the_limit_is_refused_before_it_is_read() {
     assert_eq!(RequestFraming::Sized(10).check(10), Ok(()));
-    assert_eq!(
-        RequestFraming::Sized(11).check(10),
-        Err(Offence::BodyTooLarge)
-    );
+    assert_eq!(RequestFraming::Sized(11).check(10), Err(Offence::BodyTooLarge));
     assert_eq!(RequestFraming::Chunked.check(0), Ok(()));
     assert!(!RequestFraming::Sized(0).has_body());
 }

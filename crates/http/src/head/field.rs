@@ -46,14 +46,8 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 /// Without the white space at both ends. RFC 9110 section 5.6.3: OWS is SP and HTAB alone.
 #[must_use]
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
-    let start = bytes
-        .iter()
-        .position(|&b| !is_space(b))
-        .unwrap_or(bytes.len());
-    let end = bytes
-        .iter()
-        .rposition(|&b| !is_space(b))
-        .map_or(start, |last| last + 1);
+    let start = bytes.iter().position(|&b| !is_space(b)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|&b| !is_space(b)).map_or(start, |last| last + 1);
     bytes.get(start..end).unwrap_or_default()
 }
 
@@ -78,10 +72,7 @@ pub(crate) struct FieldLine {
 /// Reads the field line that begins at `start` and ends with CRLF.
 pub(crate) fn field_line(bytes: &[u8], start: usize) -> Result<FieldLine, Offence> {
     let rest = bytes.get(start..).unwrap_or_default();
-    let name_len = rest
-        .iter()
-        .position(|&byte| !is_token_byte(byte))
-        .ok_or(Offence::NotOneHead)?;
+    let name_len = rest.iter().position(|&byte| !is_token_byte(byte)).ok_or(Offence::NotOneHead)?;
     let name_end = start + name_len;
     match (name_len, bytes.get(name_end)) {
         (1.., Some(b':')) => {}
@@ -111,12 +102,7 @@ pub(crate) fn field_line(bytes: &[u8], start: usize) -> Result<FieldLine, Offenc
     while value_end > value_start && bytes.get(value_end - 1).is_some_and(|&byte| is_space(byte)) {
         value_end -= 1;
     }
-    Ok(FieldLine {
-        name_end,
-        value_start,
-        value_end,
-        next,
-    })
+    Ok(FieldLine { name_end, value_start, value_end, next })
 }
 
 /// The offset after the CRLF that must be at `at`, or the offence of what is there instead.
@@ -172,18 +158,11 @@ mod tests {
             for position in 0..20 {
                 let mut bytes = [b'a'; 24];
                 bytes[position] = bad;
-                let expected = bytes
-                    .iter()
-                    .position(|&b| !is_value_byte(b))
-                    .unwrap_or(bytes.len());
+                let expected = bytes.iter().position(|&b| !is_value_byte(b)).unwrap_or(bytes.len());
                 assert_eq!(value_end(&bytes, 0), expected, "{bad:#x} at {position}");
                 bytes[20] = 0x80;
                 bytes[21] = 0x1f;
-                assert_eq!(
-                    value_end(&bytes, 0),
-                    expected.min(21),
-                    "{bad:#x} at {position}"
-                );
+                assert_eq!(value_end(&bytes, 0), expected.min(21), "{bad:#x} at {position}");
             }
         }
     }
@@ -196,9 +175,6 @@ mod tests {
         assert_eq!(&line[field.value_start..field.value_end], b"a \t b");
         assert_eq!(field.next, line.len());
         assert_eq!(field_line(b"N:\r\n", 0).unwrap().value_end, 2);
-        assert_eq!(
-            field_line(b"N:   \r\n", 0).map(|f| f.value_end - f.value_start),
-            Ok(0)
-        );
+        assert_eq!(field_line(b"N:   \r\n", 0).map(|f| f.value_end - f.value_start), Ok(0));
     }
 }

@@ -80,35 +80,15 @@ impl Known {
             9 => &[Self::Forwarded],
             10 => &[Self::Connection, Self::UserAgent, Self::KeepAlive],
             12 => &[Self::ContentType, Self::MaxForwards],
-            13 => &[
-                Self::IfNoneMatch,
-                Self::CacheControl,
-                Self::Authorization,
-                Self::ContentRange,
-            ],
+            13 => &[Self::IfNoneMatch, Self::CacheControl, Self::Authorization, Self::ContentRange],
             14 => &[Self::ContentLength],
-            15 => &[
-                Self::AcceptEncoding,
-                Self::AcceptLanguage,
-                Self::XForwardedFor,
-            ],
-            16 => &[
-                Self::ContentEncoding,
-                Self::ProxyConnection,
-                Self::XForwardedHost,
-            ],
-            17 => &[
-                Self::IfModifiedSince,
-                Self::TransferEncoding,
-                Self::XForwardedProto,
-            ],
+            15 => &[Self::AcceptEncoding, Self::AcceptLanguage, Self::XForwardedFor],
+            16 => &[Self::ContentEncoding, Self::ProxyConnection, Self::XForwardedHost],
+            17 => &[Self::IfModifiedSince, Self::TransferEncoding, Self::XForwardedProto],
             19 => &[Self::IfUnmodifiedSince, Self::ProxyAuthorization],
             _ => return None,
         };
-        candidates
-            .iter()
-            .copied()
-            .find(|known| known.name().as_bytes().eq_ignore_ascii_case(name))
+        candidates.iter().copied().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name))
     }
 }
 
@@ -120,23 +100,14 @@ mod tests {
     fn every_known_name_is_found_in_any_case_and_no_other() {
         for (index, &known) in Known::ALL.iter().enumerate() {
             assert_eq!(known as usize, index);
-            for name in [
-                known.name().to_owned(),
-                known.name().to_lowercase(),
-                known.name().to_uppercase(),
-            ] {
+            for name in
+                [known.name().to_owned(), known.name().to_lowercase(), known.name().to_uppercase()]
+            {
                 assert_eq!(Known::from_name(name.as_bytes()), Some(known), "{name}");
             }
-            assert_eq!(
-                Known::from_name(format!("{}x", known.name()).as_bytes()),
-                None
-            );
+            assert_eq!(Known::from_name(format!("{}x", known.name()).as_bytes()), None);
         }
         assert_eq!(Known::from_name(b""), None);
-        assert_eq!(
-            Known::from_name(b"X_Forwarded_For"),
-            None,
-            "an underscore is no hyphen"
-        );
+        assert_eq!(Known::from_name(b"X_Forwarded_For"), None, "an underscore is no hyphen");
     }
 }

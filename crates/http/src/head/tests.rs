@@ -4,8 +4,7 @@ use proptest::prelude::*;
 
 fn parse(text: &str) -> Result<RequestHead, Offence> {
     let mut head = RequestHead::new();
-    head.parse(text.as_bytes(), &Limits::default())
-        .map(|()| head)
+    head.parse(text.as_bytes(), &Limits::default()).map(|()| head)
 }
 
 #[test]
@@ -15,22 +14,13 @@ fn a_head_gives_back_what_was_sent() {
         (head.method(), head.method_str(), head.version()),
         (Method::Put, "PUT", Version::Http11)
     );
-    assert_eq!(
-        (head.target(), head.path(), head.query()),
-        ("/a/b?c=d", "/a/b", Some("c=d"))
-    );
+    assert_eq!((head.target(), head.path(), head.query()), ("/a/b?c=d", "/a/b", Some("c=d")));
     assert_eq!(head.host(), Some("x.test:8"));
     assert_eq!(head.header("x-empty"), Some(b"".as_slice()));
     assert_eq!(head.header("absent"), None);
     assert_eq!(head.known(Known::Accept), Some(b"a ,\t b".as_slice()));
-    assert_eq!(
-        (head.count(Known::Accept), head.count(Known::Range)),
-        (2, 0)
-    );
-    assert_eq!(
-        head.members(Known::Accept).collect::<Vec<_>>(),
-        [b"a", b"b", b"c"]
-    );
+    assert_eq!((head.count(Known::Accept), head.count(Known::Range)), (2, 0));
+    assert_eq!(head.members(Known::Accept).collect::<Vec<_>>(), [b"a", b"b", b"c"]);
     assert_eq!(head.members(Known::Range).count(), 0);
     assert!(head.has_token(Known::Accept, "C"));
     let names: Vec<_> = head.headers().map(|(name, _)| name).collect();
@@ -40,16 +30,10 @@ fn a_head_gives_back_what_was_sent() {
 #[test]
 fn the_host_of_an_absolute_target_wins_over_the_header() {
     let head = parse("GET http://real.test:81?q HTTP/1.1\r\nHost: other.test\r\n\r\n").unwrap();
-    assert_eq!(
-        (head.host(), head.path(), head.query()),
-        (Some("real.test:81"), "/", Some("q"))
-    );
+    assert_eq!((head.host(), head.path(), head.query()), (Some("real.test:81"), "/", Some("q")));
     assert_eq!(head.target(), "http://real.test:81?q");
     let head = parse("OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n").unwrap();
-    assert_eq!(
-        (head.host(), head.path(), head.target_form()),
-        (None, "*", TargetForm::Asterisk)
-    );
+    assert_eq!((head.host(), head.path(), head.target_form()), (None, "*", TargetForm::Asterisk));
     let head = parse("CONNECT a:443 HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
     assert_eq!((head.host(), head.path()), (Some("a:443"), ""));
 }
@@ -72,33 +56,17 @@ fn a_host_name_is_the_host_without_its_port() {
 #[test]
 fn a_reused_head_keeps_nothing_of_the_request_before() {
     let mut head = parse("POST http://a/b?c HTTP/1.0\r\nHost: a\r\nRange: x\r\n\r\n").unwrap();
-    head.parse(b"GET /d HTTP/1.1\r\nhost: e\r\n\r\n", &Limits::default())
-        .unwrap();
+    head.parse(b"GET /d HTTP/1.1\r\nhost: e\r\n\r\n", &Limits::default()).unwrap();
     assert_eq!(
-        (
-            head.target(),
-            head.host(),
-            head.query(),
-            head.known(Known::Range)
-        ),
+        (head.target(), head.host(), head.query(), head.known(Known::Range)),
         ("/d", Some("e"), None, None)
     );
     assert_eq!(head.headers().count(), 1);
     assert_eq!(
-        head.parse(
-            b"GET /d HTTP/1.1\r\nHost: e\r\nRange: y\r\nbad\r\n\r\n",
-            &Limits::default()
-        ),
+        head.parse(b"GET /d HTTP/1.1\r\nHost: e\r\nRange: y\r\nbad\r\n\r\n", &Limits::default()),
         Err(Offence::BadHeaderName)
     );
-    assert_eq!(
-        (
-            head.target(),
-            head.headers().count(),
-            head.known(Known::Range)
-        ),
-        ("", 0, None)
-    );
+    assert_eq!((head.target(), head.headers().count(), head.known(Known::Range)), ("", 0, None));
 }
 
 #[test]
@@ -107,14 +75,8 @@ fn a_higher_minor_version_is_1_1_and_another_major_is_refused() {
         parse("GET / HTTP/1.9\r\nHost: a\r\n\r\n").map(|head| head.version()),
         Ok(Version::Http11)
     );
-    assert_eq!(
-        parse("GET / HTTP/1.0\r\n\r\n").map(|head| head.version()),
-        Ok(Version::Http10)
-    );
-    assert_eq!(
-        parse("PRI * HTTP/2.0\r\n\r\n").map(|_| ()),
-        Err(Offence::UnsupportedVersion)
-    );
+    assert_eq!(parse("GET / HTTP/1.0\r\n\r\n").map(|head| head.version()), Ok(Version::Http10));
+    assert_eq!(parse("PRI * HTTP/2.0\r\n\r\n").map(|_| ()), Err(Offence::UnsupportedVersion));
 }
 
 #[test]

@@ -4,10 +4,8 @@ use proptest::prelude::*;
 fn check(raw: &str, expected: Result<(&str, bool), PathError>) {
     let mut out = Vec::new();
     let normal = normalise(raw, &mut out);
-    let expected = expected.map(|(path, ends_with_slash)| Normal {
-        path: path.as_bytes(),
-        ends_with_slash,
-    });
+    let expected =
+        expected.map(|(path, ends_with_slash)| Normal { path: path.as_bytes(), ends_with_slash });
     assert_eq!(normal, expected, "{raw:?}");
 }
 
@@ -72,13 +70,7 @@ fn what_no_file_can_be_called_is_not_found_or_too_long() {
     let long = "/x".repeat(PATH / 2 + 1);
     check(&long, Err(PathError::TooLong));
     check(&format!("{}/", &long[..PATH]), Ok((&long[1..PATH], true)));
-    assert_eq!(
-        (
-            PathError::SegmentTooLong.status(),
-            PathError::TooLong.status()
-        ),
-        (404, 414)
-    );
+    assert_eq!((PathError::SegmentTooLong.status(), PathError::TooLong.status()), (404, 414));
 }
 
 #[test]

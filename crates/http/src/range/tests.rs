@@ -3,11 +3,7 @@ use crate::Limits;
 use proptest::prelude::*;
 
 fn check(value: &str, length: u64, expected: &RangeSet) {
-    assert_eq!(
-        &RangeSet::parse(value.as_bytes(), length),
-        expected,
-        "{value} of {length}"
-    );
+    assert_eq!(&RangeSet::parse(value.as_bytes(), length), expected, "{value} of {length}");
 }
 
 #[test]
@@ -62,27 +58,16 @@ fn many_or_overlapping_ranges_are_ignored() {
     let many = |count| {
         format!(
             "bytes={}",
-            (0..count)
-                .map(|i| format!("{0}-{0}", i * 2))
-                .collect::<Vec<_>>()
-                .join(",")
+            (0..count).map(|i| format!("{0}-{0}", i * 2)).collect::<Vec<_>>().join(",")
         )
     };
     assert!(
         matches!(RangeSet::parse(many(RANGES).as_bytes(), 1000), RangeSet::Multiple(ranges) if ranges.len() == RANGES)
     );
     check(&many(RANGES + 1), 1000, &RangeSet::Ignored);
-    check(
-        &format!("bytes={}1-2", ",".repeat(RANGES)),
-        1000,
-        &RangeSet::Ignored,
-    );
+    check(&format!("bytes={}1-2", ",".repeat(RANGES)), 1000, &RangeSet::Ignored);
     check("bytes=0-,0-", 1000, &RangeSet::Ignored);
-    check(
-        "bytes=0-9,5-14",
-        1000,
-        &RangeSet::Multiple(vec![0..10, 5..15]),
-    );
+    check("bytes=0-9,5-14", 1000, &RangeSet::Multiple(vec![0..10, 5..15]));
     check("bytes=0-9,1-2,3-4,5-6", 1000, &RangeSet::Ignored);
 }
 
@@ -93,14 +78,8 @@ fn range_counts_for_get_and_once() {
         head.parse(text.as_bytes(), &Limits::default()).unwrap();
         RangeSet::of(&head, 10)
     };
-    assert_eq!(
-        of("GET / HTTP/1.1\r\nHost: a\r\nRange: bytes=1-2\r\n\r\n"),
-        RangeSet::Single(1..3)
-    );
-    assert_eq!(
-        of("HEAD / HTTP/1.1\r\nHost: a\r\nRange: bytes=1-2\r\n\r\n"),
-        RangeSet::Ignored
-    );
+    assert_eq!(of("GET / HTTP/1.1\r\nHost: a\r\nRange: bytes=1-2\r\n\r\n"), RangeSet::Single(1..3));
+    assert_eq!(of("HEAD / HTTP/1.1\r\nHost: a\r\nRange: bytes=1-2\r\n\r\n"), RangeSet::Ignored);
     assert_eq!(of("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), RangeSet::Ignored);
     assert_eq!(
         of("GET / HTTP/1.1\r\nHost: a\r\nRange: bytes=1-2\r\nRange: bytes=1-2\r\n\r\n"),
@@ -111,17 +90,10 @@ fn range_counts_for_get_and_once() {
 #[test]
 fn content_range_names_the_last_byte() {
     assert_eq!(
-        ContentRange::Satisfied {
-            range: 0..500,
-            length: 1234
-        }
-        .to_string(),
+        ContentRange::Satisfied { range: 0..500, length: 1234 }.to_string(),
         "bytes 0-499/1234"
     );
-    assert_eq!(
-        ContentRange::Unsatisfied { length: 1234 }.to_string(),
-        "bytes */1234"
-    );
+    assert_eq!(ContentRange::Unsatisfied { length: 1234 }.to_string(), "bytes */1234");
 }
 
 proptest! {

@@ -17,12 +17,7 @@ fn scan(bytes: &[u8], limits: &Limits) -> Result<Scan, Offence> {
             break;
         }
     }
-    assert_eq!(
-        whole,
-        last,
-        "byte by byte: {:?}",
-        String::from_utf8_lossy(bytes)
-    );
+    assert_eq!(whole, last, "byte by byte: {:?}", String::from_utf8_lossy(bytes));
     whole
 }
 
@@ -30,21 +25,9 @@ fn scan(bytes: &[u8], limits: &Limits) -> Result<Scan, Offence> {
 fn a_head_ends_with_its_empty_line_and_empty_lines_before_it_are_skipped() {
     let limits = Limits::default();
     let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    assert_eq!(
-        scan(head, &limits),
-        Ok(Scan::Complete {
-            skip: 0,
-            len: head.len()
-        })
-    );
+    assert_eq!(scan(head, &limits), Ok(Scan::Complete { skip: 0, len: head.len() }));
     let padded = [b"\r\n\r\n".as_slice(), head, b"GET /next"].concat();
-    assert_eq!(
-        scan(&padded, &limits),
-        Ok(Scan::Complete {
-            skip: 4,
-            len: head.len()
-        })
-    );
+    assert_eq!(scan(&padded, &limits), Ok(Scan::Complete { skip: 4, len: head.len() }));
     assert_eq!(scan(&head[..head.len() - 1], &limits), Ok(Scan::Partial));
     assert_eq!(scan(b"", &limits), Ok(Scan::Partial));
     assert_eq!(scan(b"\r\n\r", &limits), Ok(Scan::Partial));
@@ -63,12 +46,7 @@ fn the_first_offending_byte_decides() {
         (b"\x16\x03\x01\x00\xa5", Offence::Nul),
         (b"GET / HTTP/1.1\r\n\r\0", Offence::BareCr),
     ] {
-        assert_eq!(
-            scan(bytes, &limits),
-            Err(offence),
-            "{:?}",
-            String::from_utf8_lossy(bytes)
-        );
+        assert_eq!(scan(bytes, &limits), Err(offence), "{:?}", String::from_utf8_lossy(bytes));
     }
 }
 
@@ -82,75 +60,20 @@ fn a_limit_is_broken_by_the_byte_beyond_it_and_by_no_other() {
         headers: 2,
         ..Limits::default()
     };
-    assert_eq!(
-        scan(head, &exact),
-        Ok(Scan::Complete {
-            skip: 0,
-            len: head.len()
-        })
-    );
+    assert_eq!(scan(head, &exact), Ok(Scan::Complete { skip: 0, len: head.len() }));
     assert_eq!(
         scan(&[head.as_slice(), b"next"].concat(), &exact),
-        Ok(Scan::Complete {
-            skip: 0,
-            len: head.len()
-        })
+        Ok(Scan::Complete { skip: 0, len: head.len() })
     );
     for (limits, offence, at) in [
-        (
-            Limits {
-                request_line: 15,
-                ..exact.clone()
-            },
-            Offence::RequestLineTooLong,
-            16,
-        ),
-        (
-            Limits {
-                header_line: 10,
-                ..exact.clone()
-            },
-            Offence::HeaderLineTooLong,
-            27,
-        ),
-        (
-            Limits {
-                head: head.len() - 1,
-                ..exact.clone()
-            },
-            Offence::HeadTooLarge,
-            head.len(),
-        ),
-        (
-            Limits {
-                headers: 1,
-                ..exact.clone()
-            },
-            Offence::TooManyHeaders,
-            28,
-        ),
-        (
-            Limits {
-                headers: 0,
-                ..exact.clone()
-            },
-            Offence::TooManyHeaders,
-            17,
-        ),
-        (
-            Limits {
-                head: 0,
-                ..exact.clone()
-            },
-            Offence::HeadTooLarge,
-            1,
-        ),
+        (Limits { request_line: 15, ..exact.clone() }, Offence::RequestLineTooLong, 16),
+        (Limits { header_line: 10, ..exact.clone() }, Offence::HeaderLineTooLong, 27),
+        (Limits { head: head.len() - 1, ..exact.clone() }, Offence::HeadTooLarge, head.len()),
+        (Limits { headers: 1, ..exact.clone() }, Offence::TooManyHeaders, 28),
+        (Limits { headers: 0, ..exact.clone() }, Offence::TooManyHeaders, 17),
+        (Limits { head: 0, ..exact.clone() }, Offence::HeadTooLarge, 1),
     ] {
-        assert_eq!(
-            scan(&head[..at - 1], &limits),
-            Ok(Scan::Partial),
-            "{offence}"
-        );
+        assert_eq!(scan(&head[..at - 1], &limits), Ok(Scan::Partial), "{offence}");
         assert_eq!(scan(&head[..at], &limits), Err(offence));
         assert_eq!(scan(head, &limits), Err(offence));
     }
@@ -158,14 +81,8 @@ fn a_limit_is_broken_by_the_byte_beyond_it_and_by_no_other() {
 
 #[test]
 fn empty_lines_before_a_head_are_bounded_by_the_limit_of_the_head() {
-    let limits = Limits {
-        head: 64,
-        ..Limits::default()
-    };
-    assert_eq!(
-        scan(&b"\r\n".repeat(33), &limits),
-        Err(Offence::HeadTooLarge)
-    );
+    let limits = Limits { head: 64, ..Limits::default() };
+    assert_eq!(scan(&b"\r\n".repeat(33), &limits), Err(Offence::HeadTooLarge));
 }
 
 #[test]

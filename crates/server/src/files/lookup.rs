@@ -31,11 +31,7 @@ pub(super) struct Entry {
 
 impl Entry {
     fn new(stamp: Stamp, response: FileResponse) -> Self {
-        Entry {
-            stamp,
-            response,
-            checked: Cell::new(Instant::now()),
-        }
+        Entry { stamp, response, checked: Cell::new(Instant::now()) }
     }
 }
 
@@ -148,7 +144,5 @@ fn read(file: &std::fs::File, mut before: Stamp) -> Result<(Stamp, Vec<u8>), Ref
         }
         before = after;
     }
-    Err(Refusal::Failed(io::Error::other(
-        "it changes faster than it can be read",
-    )))
+    Err(Refusal::Failed(io::Error::other("it changes faster than it can be read")))
 }

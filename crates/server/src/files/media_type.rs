@@ -13,11 +13,7 @@ use std::path::Path;
 pub(super) fn of(path: &[u8]) -> Option<Cow<'static, str>> {
     let guess = mime_guess::from_path(Path::new(OsStr::from_bytes(path))).first_raw()?;
     let text = guess.starts_with("text/") || guess == "application/javascript";
-    Some(if text {
-        Cow::Owned(format!("{guess}; charset=utf-8"))
-    } else {
-        Cow::Borrowed(guess)
-    })
+    Some(if text { Cow::Owned(format!("{guess}; charset=utf-8")) } else { Cow::Borrowed(guess) })
 }
 
 #[cfg(test)]

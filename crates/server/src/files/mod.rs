@@ -33,11 +33,7 @@ impl Files {
     /// # Errors
     /// When it cannot be opened, or is no directory.
     pub(crate) fn new(root: &Path) -> io::Result<Self> {
-        Ok(Files {
-            root: Root::open(root)?,
-            cache: RefCell::default(),
-            path: RefCell::default(),
-        })
+        Ok(Files { root: Root::open(root)?, cache: RefCell::default(), path: RefCell::default() })
     }
 
     fn answer(&self, head: &RequestHead) -> Response {

@@ -9,9 +9,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use sluicegate::Reactor;
+use sluicegate::SendContext;
 use sluicegate::os::{Signal, Signals, raise_descriptors};
-use sluicegate::{Listener, SendContext};
 use sluicegate_http::Handler;
 
 use self::shutdown::Shutdown;
@@ -42,11 +41,8 @@ where
         .context("cannot listen for signals")?;
     // More connections than descriptors is a matter for the accept loop.
     let _ = raise_descriptors();
-    let listeners = plan
-        .addresses
-        .iter()
-        .map(|&address| open(address))
-        .collect::<Result<Vec<_>>>()?;
+    let listeners =
+        plan.addresses.iter().map(|&address| open(address)).collect::<Result<Vec<_>>>()?;
     let shutdown = Arc::new(Shutdown::default());
     let context = Arc::new(SendContext::default());
     let mut threads = Vec::new();
@@ -70,13 +66,11 @@ where
     // The workers hold views of their own; without this one the sockets close
     // when the last of them has emptied its queue.
     drop(listeners);
-    let second = std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            if wait(&signals).is_ok() {
-                std::process::exit(130);
-            }
-        });
+    let second = std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if wait(&signals).is_ok() {
+            std::process::exit(130);
+        }
+    });
     drop(second);
     for thread in threads {
         match thread.join() {
@@ -88,7 +82,7 @@ where
 }
 
 fn open(address: SocketAddr) -> Result<Arc<OwnedFd>> {
-    Listener::<Reactor>::open(address).map_err(|error| {
+    sluicegate::listen(address).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => "; another program has it, --listen takes another",
             io::ErrorKind::PermissionDenied => {
@@ -109,11 +103,7 @@ fn announce(listeners: &[Arc<OwnedFd>], subject: &str, workers: usize) -> Result
             .ok()
             .flatten()
             .context("cannot tell the address listened on")?;
-        let threads = if workers == 1 {
-            "1 worker"
-        } else {
-            &format!("{workers} workers")
-        };
+        let threads = if workers == 1 { "1 worker" } else { &format!("{workers} workers") };
         // A closed standard output is no reason not to serve.
         let _ = writeln!(out, "Serving {subject} on http://{address} ({threads})");
     }

@@ -68,10 +68,7 @@ impl<F> Start<F> {
         for socket in self.listeners {
             let listener = Listener::new(socket, shared.reactor.clone())?;
             let shared = Rc::clone(&shared);
-            worker
-                .spawner()
-                .spawn(async move { shared.accept_all(listener).await })
-                .detach();
+            worker.spawner().spawn(async move { shared.accept_all(listener).await }).detach();
         }
         worker.run(async move {
             shared.shutdown.begun().await;
@@ -158,10 +155,7 @@ impl<H: Handler + 'static> Shared<H> {
             self.reactor.sleep(LOOK).await;
         }
         if self.open.get() > 0 {
-            eprintln!(
-                "sluicegate: {} connections were cut at the end",
-                self.open.get()
-            );
+            eprintln!("sluicegate: {} connections were cut at the end", self.open.get());
         }
     }
 }

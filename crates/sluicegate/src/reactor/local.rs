@@ -51,10 +51,7 @@ pub(crate) struct Turn {
 
 impl Turn {
     pub(crate) fn new() -> Self {
-        Turn {
-            events: Events::with_capacity(EVENTS),
-            woken: Vec::new(),
-        }
+        Turn { events: Events::with_capacity(EVENTS), woken: Vec::new() }
     }
 }
 
@@ -94,10 +91,7 @@ impl Reactor {
     #[must_use]
     pub fn timer(&self) -> LocalTimer {
         let index = self.inner.timers.borrow_mut().insert();
-        LocalTimer {
-            inner: Rc::clone(&self.inner),
-            index,
-        }
+        LocalTimer { inner: Rc::clone(&self.inner), index }
     }
 
     /// Completes once `duration` has passed.
@@ -112,10 +106,7 @@ impl Reactor {
     pub fn wake_readers(&self) {
         let readers: Vec<Waker> = {
             let slots = self.inner.slots.borrow();
-            slots
-                .iter()
-                .filter_map(|(_, slot)| slot.reader.clone())
-                .collect()
+            slots.iter().filter_map(|(_, slot)| slot.reader.clone()).collect()
         };
         for reader in readers {
             reader.wake();
@@ -155,26 +146,15 @@ impl Reactor {
                     continue;
                 }
                 slot.state = slot.state.after(ready);
-                let reader = slot
-                    .state
-                    .has(READABLE)
-                    .then(|| slot.reader.take())
-                    .flatten();
-                let writer = slot
-                    .state
-                    .has(WRITABLE)
-                    .then(|| slot.writer.take())
-                    .flatten();
+                let reader = slot.state.has(READABLE).then(|| slot.reader.take()).flatten();
+                let writer = slot.state.has(WRITABLE).then(|| slot.writer.take()).flatten();
                 (reader, writer)
             };
             for waker in [reader, writer].into_iter().flatten() {
                 waker.wake();
             }
         }
-        inner
-            .timers
-            .borrow_mut()
-            .expire(inner.now.get(), &mut turn.woken);
+        inner.timers.borrow_mut().expire(inner.now.get(), &mut turn.woken);
         for waker in turn.woken.drain(..) {
             waker.wake();
         }
@@ -195,14 +175,8 @@ impl Reactor {
             reader: None,
             writer: None,
         });
-        let registration = Registration {
-            inner: Rc::clone(&self.inner),
-            index: index_of(index),
-        };
-        let key = Key {
-            index: registration.index,
-            generation,
-        };
+        let registration = Registration { inner: Rc::clone(&self.inner), index: index_of(index) };
+        let key = Key { index: registration.index, generation };
         self.inner.epoll.add(fd, key.pack(), interest)?;
         Ok(registration)
     }
@@ -244,15 +218,8 @@ impl Registration {
             if slot.state.has(way) {
                 return Poll::Ready(slot.state.edge());
             }
-            let waiting = if way == READABLE {
-                &mut slot.reader
-            } else {
-                &mut slot.writer
-            };
-            if waiting
-                .as_ref()
-                .is_some_and(|waker| waker.will_wake(cx.waker()))
-            {
+            let waiting = if way == READABLE { &mut slot.reader } else { &mut slot.writer };
+            if waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 return Poll::Pending;
             }
             replaced = waiting.replace(cx.waker().clone());
@@ -288,10 +255,7 @@ impl Readiness for Registration {
     }
 
     fn timer(&self) -> LocalTimer {
-        Reactor {
-            inner: Rc::clone(&self.inner),
-        }
-        .timer()
+        Reactor { inner: Rc::clone(&self.inner) }.timer()
     }
 
     fn now(&self) -> Instant {
@@ -304,11 +268,7 @@ impl Drop for Registration {
         // The kernel forgets a descriptor when it is closed, which follows at
         // once; an event that is already on its way finds the slot gone or of
         // another generation. The slot's wakers are dropped after the borrow.
-        let slot = self
-            .inner
-            .slots
-            .borrow_mut()
-            .try_remove(self.index as usize);
+        let slot = self.inner.slots.borrow_mut().try_remove(self.index as usize);
         drop(slot);
     }
 }
@@ -327,17 +287,9 @@ impl Timer for LocalTimer {
 
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.inner.now.get();
-        let (expired, replaced) = self
-            .inner
-            .timers
-            .borrow_mut()
-            .poll(self.index, now, cx.waker());
+        let (expired, replaced) = self.inner.timers.borrow_mut().poll(self.index, now, cx.waker());
         drop(replaced);
-        if expired {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if expired { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

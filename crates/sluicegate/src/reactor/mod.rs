@@ -50,19 +50,12 @@ impl State {
     }
 
     fn edge(self) -> Edge {
-        Edge {
-            tick: self.tick(),
-            hung_up: self.has(HUNG_UP),
-        }
+        Edge { tick: self.tick(), hung_up: self.has(HUNG_UP) }
     }
 
     /// Without `way`, unless a newer event than `edge` has set it.
     fn cleared(self, way: u16, edge: Edge) -> State {
-        if self.tick() == edge.tick {
-            State(self.0 & !way)
-        } else {
-            self
-        }
+        if self.tick() == edge.tick { State(self.0 & !way) } else { self }
     }
 }
 
@@ -81,10 +74,7 @@ impl Key {
 
     #[allow(clippy::cast_possible_truncation)] // Both halves are cut out on purpose.
     fn unpack(packed: u64) -> Key {
-        Key {
-            index: packed as u32,
-            generation: (packed >> 32) as u32,
-        }
+        Key { index: packed as u32, generation: (packed >> 32) as u32 }
     }
 }
 

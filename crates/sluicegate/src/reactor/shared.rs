@@ -76,22 +76,12 @@ impl SharedReactor {
         let generation = self.inner.generation.fetch_add(1, Ordering::Relaxed);
         let slot = Arc::new(Slot {
             generation,
-            waiting: Mutex::new(Waiting {
-                state: State::NEW,
-                reader: None,
-                writer: None,
-            }),
+            waiting: Mutex::new(Waiting { state: State::NEW, reader: None, writer: None }),
         });
         let index = lock(&self.inner.slots).insert(Arc::clone(&slot));
         let index = u32::try_from(index).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let registration = SharedRegistration {
-            reactor: self.clone(),
-            slot,
-            index,
-        };
-        self.inner
-            .epoll
-            .add(fd, Key { index, generation }.pack(), interest)?;
+        let registration = SharedRegistration { reactor: self.clone(), slot, index };
+        self.inner.epoll.add(fd, Key { index, generation }.pack(), interest)?;
         Ok(registration)
     }
 }
@@ -133,16 +123,8 @@ impl Inner {
         let (reader, writer) = {
             let mut waiting = lock(&slot.waiting);
             waiting.state = waiting.state.after(ready);
-            let reader = waiting
-                .state
-                .has(READABLE)
-                .then(|| waiting.reader.take())
-                .flatten();
-            let writer = waiting
-                .state
-                .has(WRITABLE)
-                .then(|| waiting.writer.take())
-                .flatten();
+            let reader = waiting.state.has(READABLE).then(|| waiting.reader.take()).flatten();
+            let writer = waiting.state.has(WRITABLE).then(|| waiting.writer.take()).flatten();
             (reader, writer)
         };
         for waker in [reader, writer].into_iter().flatten() {
@@ -177,15 +159,8 @@ impl SharedRegistration {
         if waiting.state.has(way) {
             return Poll::Ready(waiting.state.edge());
         }
-        let place = if way == READABLE {
-            &mut waiting.reader
-        } else {
-            &mut waiting.writer
-        };
-        if place
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
+        let place = if way == READABLE { &mut waiting.reader } else { &mut waiting.writer };
+        if place.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return Poll::Pending;
         }
         let replaced = place.replace(cx.waker().clone());
@@ -253,9 +228,7 @@ impl Timer for SharedTimer {
             return Poll::Pending;
         };
         let deadline = tokio::time::Instant::from_std(deadline);
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
         }

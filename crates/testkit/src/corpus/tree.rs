@@ -29,9 +29,7 @@ impl Tree {
 
     /// An empty directory within the one given, for tests that need a certain file system.
     pub fn within(parent: &Path) -> io::Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("sluicegate-")
-            .tempdir_in(parent)?;
+        let directory = tempfile::Builder::new().prefix("sluicegate-").tempdir_in(parent)?;
         Ok(Self { directory })
     }
 

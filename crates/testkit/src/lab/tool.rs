@@ -20,16 +20,10 @@ pub(super) fn run(program: &'static str, arguments: &[&str]) -> Result<String, L
     let mut command = Command::new(path);
     // The messages that errors show are the same everywhere.
     command.args(arguments).env("LC_ALL", "C");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
 
     let command_line = command_line(&command);
-    let failed = |source| LabError::Run {
-        command: command_line.clone(),
-        source,
-    };
+    let failed = |source| LabError::Run { command: command_line.clone(), source };
     let mut child = command.spawn().map_err(failed)?;
     let deadline = Instant::now() + LIMIT;
     // The output is read afterwards: a few lines, which fit into the pipes.
@@ -39,10 +33,7 @@ pub(super) fn run(program: &'static str, arguments: &[&str]) -> Result<String, L
         }
         if Instant::now() >= deadline {
             let _ = child.kill();
-            return Err(LabError::TimedOut {
-                command: command_line,
-                limit: LIMIT,
-            });
+            return Err(LabError::TimedOut { command: command_line, limit: LIMIT });
         }
         thread::sleep(POLL_INTERVAL);
     };
@@ -52,11 +43,7 @@ pub(super) fn run(program: &'static str, arguments: &[&str]) -> Result<String, L
             stream.read_to_string(&mut stderr).map_err(failed)?;
         }
         let stderr = stderr.trim().to_owned();
-        return Err(LabError::Failed {
-            command: command_line,
-            status,
-            stderr,
-        });
+        return Err(LabError::Failed { command: command_line, status, stderr });
     }
     let mut stdout = String::new();
     if let Some(mut stream) = child.stdout.take() {

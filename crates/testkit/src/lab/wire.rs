@@ -56,17 +56,10 @@ pub(super) fn address(namespace: &Namespace, address: Ipv4Addr) -> Result<(), La
 /// a second.
 pub(super) fn wait_until_up(namespace: &Namespace) -> Result<(), LabError> {
     let deadline = Instant::now() + UP_LIMIT;
-    while !namespace
-        .ip(&["-oneline", "link", "show", "dev", DEVICE])?
-        .contains(" state UP ")
-    {
+    while !namespace.ip(&["-oneline", "link", "show", "dev", DEVICE])?.contains(" state UP ") {
         if Instant::now() >= deadline {
             let namespace = namespace.name().to_owned();
-            return Err(LabError::Down {
-                namespace,
-                device: DEVICE,
-                limit: UP_LIMIT,
-            });
+            return Err(LabError::Down { namespace, device: DEVICE, limit: UP_LIMIT });
         }
         thread::sleep(POLL_INTERVAL);
     }
@@ -96,10 +89,7 @@ pub(super) fn throttle(namespace: &Namespace, bits_per_second: u64) -> Result<()
 /// Takes the limit of this end away.
 pub(super) fn unthrottle(namespace: &Namespace) -> Result<(), LabError> {
     // A device without a queueing discipline of its own refuses to have it deleted.
-    if namespace
-        .tc(&["qdisc", "show", "dev", DEVICE, "root"])?
-        .contains("qdisc tbf")
-    {
+    if namespace.tc(&["qdisc", "show", "dev", DEVICE, "root"])?.contains("qdisc tbf") {
         namespace.tc(&["qdisc", "delete", "dev", DEVICE, "root"])?;
     }
     Ok(())

@@ -63,10 +63,7 @@ impl SkippedTests {
         };
         for record in records {
             let path = record?.path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let owner = name.split_once('-').and_then(|(pid, _)| pid.parse().ok());
             let stale =
                 owner.is_some_and(|pid| record_of(pid) != path || start_time(pid).is_none());
@@ -88,9 +85,7 @@ impl fmt::Display for SkippedTests {
         if !self.entries.is_empty() {
             write!(f, " (set {VARIABLE}=required to make them fail)")?;
         }
-        self.entries
-            .iter()
-            .try_for_each(|entry| write!(f, "\n  {entry}"))
+        self.entries.iter().try_for_each(|entry| write!(f, "\n  {entry}"))
     }
 }
 
@@ -110,10 +105,7 @@ fn record_directory() -> PathBuf {
     binary
         .ancestors()
         .find(|directory| directory.join("CACHEDIR.TAG").is_file())
-        .map_or_else(
-            || env::temp_dir().join(format!("sluicegate-{user}")),
-            Path::to_path_buf,
-        )
+        .map_or_else(|| env::temp_dir().join(format!("sluicegate-{user}")), Path::to_path_buf)
         .join("skipped-tests")
 }
 

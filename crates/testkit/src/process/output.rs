@@ -45,10 +45,7 @@ impl Output {
         thread::spawn(move || {
             let mut stream = BufReader::new(stream);
             let mut line = Vec::new();
-            while matches!(
-                (&mut stream).take(LINE_LIMIT).read_until(b'\n', &mut line),
-                Ok(1..)
-            ) {
+            while matches!((&mut stream).take(LINE_LIMIT).read_until(b'\n', &mut line), Ok(1..)) {
                 output.push(String::from_utf8_lossy(&line).trim_end().to_owned());
                 line.clear();
             }
@@ -75,9 +72,7 @@ impl Output {
         let mut lines = self.lock();
         loop {
             let index = number.saturating_sub(lines.dropped);
-            let found = usize::try_from(index)
-                .ok()
-                .and_then(|index| lines.kept.get(index));
+            let found = usize::try_from(index).ok().and_then(|index| lines.kept.get(index));
             if let Some(line) = found {
                 return Next::Line(lines.dropped + index, line.clone());
             }
@@ -88,11 +83,8 @@ impl Output {
             if left.is_zero() {
                 return Next::Nothing;
             }
-            lines = self
-                .changed
-                .wait_timeout(lines, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            lines =
+                self.changed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

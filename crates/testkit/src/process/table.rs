@@ -4,14 +4,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Where administrators' programs live; the `PATH` of an ordinary user often lacks these.
-const SYSTEM_DIRECTORIES: [&str; 6] = [
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-];
+const SYSTEM_DIRECTORIES: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The path of a program: from `PATH`, or from the directories where administrators' programs
 /// live. A name with a slash is taken as a path.

@@ -82,8 +82,7 @@ impl Inbound {
                     Event::NeedMore => return Ok(false),
                     Event::Data(_) => {}
                     Event::Done => {
-                        self.log
-                            .push(format!("{:?}", self.decoder.trailers().collect::<Vec<_>>()));
+                        self.log.push(format!("{:?}", self.decoder.trailers().collect::<Vec<_>>()));
                         self.decoder.reset();
                         self.end_of_body();
                     }

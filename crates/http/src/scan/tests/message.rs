@@ -63,12 +63,7 @@ const BAD_CHUNKS: &[&str] = &[
 
 const GOOD_ENDS: &[&str] = &["0\r\n\r\n", "00;x\r\nA: b\r\nC:\r\n\r\n"];
 
-const BAD_ENDS: &[&str] = &[
-    "",
-    "0\r\nHost: x\r\n\r\n",
-    "0\r\n x\r\n\r\n",
-    "0\r\nA: b\n\r\n",
-];
+const BAD_ENDS: &[&str] = &["", "0\r\nHost: x\r\n\r\n", "0\r\n x\r\n\r\n", "0\r\nA: b\n\r\n"];
 
 /// Mostly the first, so that messages get far before they go wrong.
 fn mostly(
@@ -80,10 +75,8 @@ fn mostly(
 
 /// One or two requests with bodies, mostly right, some of their bytes changed.
 pub(crate) fn message() -> impl Strategy<Value = Vec<u8>> {
-    let chunks = (
-        prop::collection::vec(mostly(GOOD_CHUNKS, BAD_CHUNKS), 0..4),
-        mostly(GOOD_ENDS, BAD_ENDS),
-    );
+    let chunks =
+        (prop::collection::vec(mostly(GOOD_CHUNKS, BAD_CHUNKS), 0..4), mostly(GOOD_ENDS, BAD_ENDS));
     let body = prop_oneof![
         2 => Just(("", String::new())),
         1 => Just(("Content-Length: 3\r\n", "abc".to_owned())),

@@ -1,0 +1,37 @@
+//! A server for one file, on a worker of our own: `hello_file FILE [ADDRESS]`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sluicegate::{Listener, SendContext, Socket, Worker, file::stamp, listen};
+use sluicegate_http::{FileResponse, Handler, Limits, Request, Response, Service, serve};
+
+struct Hello(FileResponse);
+
+impl Handler for Hello {
+    async fn handle(&self, request: &mut Request) -> Response {
+        self.0.respond(&request.head)
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let file = Arc::new(std::fs::File::open(args.next().ok_or("which file?")?)?);
+    let version = stamp(std::os::fd::AsFd::as_fd(&file))?;
+    let hello = Hello(FileResponse::from_file(file, &version, Some("text/plain")));
+    let service = Rc::new(Service::new(hello, Limits::default()));
+
+    let worker = Worker::new()?;
+    let address = args.next().unwrap_or("127.0.0.1:8080".into()).parse()?;
+    let listener = Listener::new(listen(address)?, worker.reactor().clone())?;
+    println!("http://{}", listener.local_address()?.ok_or("no address")?);
+    let (context, spawner) = (Arc::new(SendContext::default()), worker.spawner().clone());
+    worker.run(async move {
+        loop {
+            let (fd, peer) = listener.accept().await?;
+            let context = Arc::clone(&context);
+            let socket = Socket::accepted_from(fd, peer, listener.source(), context)?;
+            spawner.spawn(serve(socket, Rc::clone(&service))).detach();
+        }
+    })?
+}

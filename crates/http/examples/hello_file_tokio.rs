@@ -1,0 +1,34 @@
+//! A server for one file, inside tokio: `hello_file_tokio FILE [ADDRESS]`.
+
+use std::sync::Arc;
+
+use sluicegate::{Listener, SendContext, SharedReactor, Socket, file::stamp, listen};
+use sluicegate_http::{FileResponse, Handler, Limits, Request, Response, Service, serve};
+
+struct Hello(FileResponse);
+
+impl Handler for Hello {
+    async fn handle(&self, request: &mut Request) -> Response {
+        self.0.respond(&request.head)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let file = Arc::new(std::fs::File::open(args.next().ok_or("which file?")?)?);
+    let version = stamp(std::os::fd::AsFd::as_fd(&file))?;
+    let hello = Hello(FileResponse::from_file(file, &version, Some("text/plain")));
+    let service = Arc::new(Service::new(hello, Limits::default()));
+
+    let address = args.next().unwrap_or("127.0.0.1:8080".into()).parse()?;
+    let listener = Listener::new(listen(address)?, SharedReactor::new()?)?;
+    println!("http://{}", listener.local_address()?.ok_or("no address")?);
+    let context = Arc::new(SendContext::default());
+    loop {
+        let (fd, peer) = listener.accept().await?;
+        let context = Arc::clone(&context);
+        let socket = Socket::accepted_from(fd, peer, listener.source(), context)?;
+        tokio::spawn(serve(socket, Arc::clone(&service)));
+    }
+}

@@ -1,0 +1,104 @@
+//! What one small answer costs, in figures that do not depend on the
+//! machine's mood: system calls, and instructions of our own.
+#![allow(clippy::unwrap_used)] // A test ends at the first surprise.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{PATIENCE, PROGRAM, Served, exchange};
+use sluicegate_testkit::corpus::Tree;
+use sluicegate_testkit::need::Need;
+use sluicegate_testkit::require;
+
+/// One receive, one send, one wait; the waits are shared when several
+/// connections are ready at a time.
+const CALLS_PER_REQUEST: f64 = 3.05;
+
+/// User instructions per request of the build under test (profile `dev`,
+/// optimisation level 1, Rust 1.95: 8,250 seen), with a tenth to spare. The
+/// release build needs fewer; what matters is that this does not grow unseen.
+const INSTRUCTIONS_PER_REQUEST: f64 = 9_100.0;
+
+fn serve_under(tool: &[&str], directory: &Path) -> Served {
+    let mut command = Command::new(tool[0]);
+    command.args(&tool[1..]).arg(PROGRAM).arg("serve").arg(directory);
+    command.args(["--listen", "127.0.0.1:0", "--workers", "1"]);
+    Served::by(command)
+}
+
+/// Requests over `connections` keep-alive connections, one after another.
+fn load(served: &Served, connections: usize, requests: usize) {
+    let mut streams: Vec<_> = (0..connections).map(|_| served.connect()).collect();
+    for number in 0..requests {
+        exchange(&mut streams[number % connections], "/page", 1024);
+    }
+}
+
+fn stop(mut served: Served) {
+    // The tool passes the signal on, or gets it with its group.
+    let pid = served.child.pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    match children.unwrap_or_default().split_whitespace().next() {
+        Some(child) => {
+            let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
+            rustix::process::kill_process(child, rustix::process::Signal::TERM).unwrap();
+        }
+        None => served.child.terminate().unwrap(),
+    }
+    assert!(served.child.wait_timeout(PATIENCE).unwrap().success());
+}
+
+#[test]
+fn a_small_answer_takes_one_receive_and_one_send() {
+    require!(Need::Program("strace"));
+    const REQUESTS: usize = 4_000;
+    let tree = Tree::new().unwrap().file("page", 1, 1024).unwrap();
+    let counts = tree.join("counts");
+    let tool = ["strace", "-f", "-c", "-U", "calls,name", "-o", counts.to_str().unwrap()];
+    let served = serve_under(&tool, tree.path());
+    load(&served, 16, REQUESTS);
+    stop(served);
+    let table = std::fs::read_to_string(&counts).unwrap();
+    let mut calls = std::collections::HashMap::new();
+    for line in table.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some(Ok(count)), Some(name)) = (words.next().map(str::parse), words.next()) {
+            calls.insert(name.to_owned(), count);
+        }
+    }
+    let of = |names: &[&str]| -> f64 {
+        names.iter().map(|name| calls.get(*name).copied().unwrap_or(0.0)).sum()
+    };
+    let receives = of(&["recvfrom", "read", "recvmsg"]) / REQUESTS as f64;
+    let sends =
+        of(&["sendto", "sendmsg", "write", "writev", "sendfile", "splice"]) / REQUESTS as f64;
+    let total: f64 = of(&["total"]) / REQUESTS as f64;
+    // Starting the program takes a few hundred calls in all.
+    let start = 500.0 / REQUESTS as f64;
+    assert!((1.0..1.0 + start).contains(&receives), "{receives} receives per request:\n{table}");
+    assert!((1.0..1.0 + start).contains(&sends), "{sends} sends per request:\n{table}");
+    assert!(total < CALLS_PER_REQUEST + start, "{total} calls per request:\n{table}");
+}
+
+#[test]
+fn a_small_answer_takes_no_more_instructions_than_it_did() {
+    require!(Need::Program("valgrind"));
+    let tree = Tree::new().unwrap().file("page", 1, 1024).unwrap();
+    let count = |requests: usize| -> f64 {
+        let out = tree.join(&format!("callgrind.{requests}"));
+        let option = format!("--callgrind-out-file={}", out.display());
+        let served = serve_under(&["valgrind", "--tool=callgrind", &option], tree.path());
+        load(&served, 4, requests);
+        stop(served);
+        let text = std::fs::read_to_string(&out).unwrap();
+        let summary = text.lines().find_map(|line| line.strip_prefix("totals: "));
+        summary.expect("callgrind writes its total").trim().parse().unwrap()
+    };
+    // The difference of two runs leaves out starting and ending.
+    let (few, many) = (500, 2_500);
+    let per_request = (count(many) - count(few)) / (many - few) as f64;
+    println!("{per_request:.0} instructions per request");
+    assert!(per_request < INSTRUCTIONS_PER_REQUEST, "{per_request:.0} instructions per request");
+}
