@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use sluicegate_sys::splice::Pipe;
 
 /// What each pipe is asked to hold: the kernel's default `pipe-max-size`, and
-/// the size from which larger ones gain nothing (KERNEL facts: splice through
+/// the size from which larger ones gain nothing (relaying by splice through
 /// 256 KiB costs 0.17 CPU s/GiB, through 1 MiB 0.10–0.15).
 const CAPACITY: usize = 1024 * 1024;
 

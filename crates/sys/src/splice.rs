@@ -7,7 +7,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 
 /// A pipe of our own: a cyclic buffer of page references in the kernel.
 ///
-/// It counts slots, not bytes (KERNEL facts in `docs/`): what it holds is
+/// It counts slots, not bytes (docs/kernel.md): what it holds is
 /// bounded by `contained`, which this type keeps.
 #[derive(Debug)]
 pub struct Pipe {

@@ -1,0 +1,141 @@
+//! The check of a body against the corpus.
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use sluicegate_testkit::corpus;
+
+/// How much of a body is compared. The length always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Check {
+    /// Every byte.
+    Whole,
+    /// The first, the last and every 64th block of 64 KiB, so that checking does not slow the
+    /// receiver of a large body down.
+    Sampled,
+}
+
+const BLOCK: u64 = 64 << 10;
+const SAMPLED: u64 = 64;
+
+/// How far one body has come.
+#[derive(Debug)]
+pub(crate) struct Body {
+    length: u64,
+    seed: u64,
+    check: Check,
+    received: u64,
+}
+
+impl Body {
+    pub(crate) fn new(length: u64, seed: u64, check: Check) -> Self {
+        Self { length, seed, check, received: 0 }
+    }
+
+    pub(crate) fn take(&mut self, data: &[u8]) -> Result<()> {
+        let end = self.received + data.len() as u64;
+        ensure!(end <= self.length, "{} bytes too many", end - self.length);
+        match self.check {
+            Check::Whole => self.verify(self.received, data)?,
+            Check::Sampled => {
+                let mut rest = data;
+                while !rest.is_empty() {
+                    let at = end - rest.len() as u64;
+                    let in_block = (BLOCK - at % BLOCK).min(rest.len() as u64) as usize;
+                    let (block, after) = rest.split_at(in_block);
+                    if self.is_sampled(at / BLOCK) {
+                        self.verify(at, block)?;
+                    }
+                    rest = after;
+                }
+            }
+        }
+        self.received = end;
+        Ok(())
+    }
+
+    /// How many of the bytes that come next no check looks at.
+    pub(crate) fn unchecked(&self) -> u64 {
+        let block = self.received / BLOCK;
+        if self.check == Check::Whole || self.is_sampled(block) {
+            return 0;
+        }
+        let next_sampled = (block / SAMPLED + 1) * SAMPLED * BLOCK;
+        let last = self.length.saturating_sub(1) / BLOCK * BLOCK;
+        next_sampled.min(last) - self.received
+    }
+
+    /// Passes over bytes that have arrived, of those that no check looks at.
+    pub(crate) fn skip(&mut self, bytes: u64) {
+        self.received += bytes;
+    }
+
+    fn is_sampled(&self, block: u64) -> bool {
+        block.is_multiple_of(SAMPLED) || block == self.length.saturating_sub(1) / BLOCK
+    }
+
+    fn verify(&self, offset: u64, data: &[u8]) -> Result<()> {
+        corpus::verify(self.seed, offset, data).context("a wrong body")
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.received == self.length
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Expects the same once more.
+    pub(crate) fn restart(&mut self) {
+        self.received = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a body with one wrong byte, in parts of a size that fits no block, is accepted.
+    fn passes(check: Check, wrong: u64) -> bool {
+        const LENGTH: u64 = 130 * BLOCK + 5;
+        let mut contents = vec![0; LENGTH as usize];
+        corpus::fill(3, 0, &mut contents);
+        contents[wrong as usize] ^= 1;
+        let mut body = Body::new(LENGTH, 3, check);
+        let passes = contents.chunks(100_000).all(|part| body.take(part).is_ok());
+        assert_eq!(body.is_complete(), passes);
+        passes
+    }
+
+    #[test]
+    fn what_is_not_checked_may_be_passed_over_and_nothing_else() {
+        const LENGTH: u64 = 130 * BLOCK + 5;
+        let mut body = Body::new(LENGTH, 3, Check::Sampled);
+        let mut checked = Vec::new();
+        while !body.is_complete() {
+            let unchecked = body.unchecked();
+            if unchecked > 0 {
+                body.skip(unchecked.min(1_000_000));
+                continue;
+            }
+            let at = body.received();
+            let mut part = vec![0; (BLOCK - at % BLOCK).min(LENGTH - at) as usize];
+            corpus::fill(3, at, &mut part);
+            body.take(&part).unwrap();
+            checked.push(at / BLOCK);
+        }
+        assert_eq!(checked, [0, 64, 128, 130]);
+        assert_eq!(Body::new(LENGTH, 3, Check::Whole).unchecked(), 0);
+    }
+
+    #[test]
+    fn sampling_looks_at_the_first_the_last_and_every_64th_block() {
+        for wrong in [0, BLOCK - 1, 64 * BLOCK, 65 * BLOCK - 1, 128 * BLOCK, 130 * BLOCK + 4] {
+            assert!(!passes(Check::Sampled, wrong), "byte {wrong}");
+        }
+        for wrong in [BLOCK, 64 * BLOCK - 1, 65 * BLOCK, 130 * BLOCK - 1] {
+            assert!(passes(Check::Sampled, wrong), "byte {wrong}");
+            assert!(!passes(Check::Whole, wrong), "byte {wrong}");
+        }
+    }
+}

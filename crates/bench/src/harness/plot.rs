@@ -1,0 +1,127 @@
+//! Bars with whiskers, as SVG: a bar ends at the median, its whisker spans all rounds.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+
+use super::statistics::Spread;
+
+/// One bar.
+#[derive(Debug)]
+pub(crate) struct Bar {
+    /// Bars of one group stand together.
+    pub(crate) group: String,
+    /// Bars of one name have one colour.
+    pub(crate) name: String,
+    pub(crate) spread: Spread,
+}
+
+/// Half a bar's width; bars stand at a distance of 1, groups with a gap of 1 between them.
+const HALF: f64 = 0.38;
+
+/// Okabe and Ito's palette, which most colour-blind readers can tell apart.
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(213, 94, 0),
+];
+
+/// Draws the bars in the order given. Nothing is drawn without any.
+pub(crate) fn bars(path: &Path, title: &str, unit: &str, bars: &[Bar]) -> Result<()> {
+    if bars.is_empty() {
+        return Ok(());
+    }
+    draw(path, title, unit, bars)
+        .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
+}
+
+fn draw(
+    path: &Path,
+    title: &str,
+    unit: &str,
+    bars: &[Bar],
+) -> Result<(), Box<dyn std::error::Error>> {
+    let places = places(bars);
+    let right = places.last().map_or(1.0, |place| place + 1.0);
+    let top = bars.iter().map(|bar| bar.spread.max).fold(0.0, f64::max) * 1.15;
+    let width = 220 + 100 * bars.len() as u32;
+
+    let root = SVGBackend::new(path, (width, 420)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(24)
+        .y_label_area_size(64)
+        .build_cartesian_2d(-1.0..right, 0.0..top)?;
+    chart.configure_mesh().disable_x_mesh().disable_x_axis().y_desc(unit).draw()?;
+
+    let mut names: Vec<&str> = Vec::new();
+    for (bar, &place) in bars.iter().zip(&places) {
+        let index = names.iter().position(|name| *name == bar.name).unwrap_or_else(|| {
+            names.push(&bar.name);
+            names.len() - 1
+        });
+        let colour = COLOURS[index % COLOURS.len()];
+        let Spread { median, min, max } = bar.spread;
+        let corners = [(place - HALF, 0.0), (place + HALF, median)];
+        chart.draw_series([Rectangle::new(corners, colour.filled())])?;
+        chart.draw_series([
+            PathElement::new([(place, min), (place, max)], BLACK),
+            PathElement::new([(place - 0.1, min), (place + 0.1, min)], BLACK),
+            PathElement::new([(place - 0.1, max), (place + 0.1, max)], BLACK),
+        ])?;
+        let text = |text: String, x: f64, y: f64| Text::new(text, (x, y), ("sans-serif", 12));
+        chart.draw_series([
+            text(format!("{median:.3}"), place - HALF, max + top * 0.045),
+            text(bar.group.clone(), place - HALF, top * 0.075),
+            text(bar.name.clone(), place - HALF, top * 0.035),
+        ])?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+/// The middle of each bar.
+fn places(bars: &[Bar]) -> Vec<f64> {
+    let mut place = 0.0;
+    let mut group = bars.first().map(|bar| &bar.group);
+    let mut places = Vec::new();
+    for bar in bars {
+        if group != Some(&bar.group) {
+            place += 1.0;
+            group = Some(&bar.group);
+        }
+        places.push(place);
+        place += 1.0;
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bar(group: &str, name: &str) -> Bar {
+        let spread = Spread { median: 2.0, min: 1.0, max: 3.0 };
+        Bar { group: group.into(), name: name.into(), spread }
+    }
+
+    #[test]
+    fn groups_stand_apart() {
+        assert_eq!(places(&[bar("lo", "a"), bar("lo", "b"), bar("veth", "a")]), [0.0, 1.0, 3.0]);
+    }
+
+    #[test]
+    fn a_plot_names_its_bars() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plot.svg");
+        bars(&path, "Title", "µs", &[bar("lo", "nginx"), bar("veth", "nginx")]).unwrap();
+        let svg = std::fs::read_to_string(path).unwrap();
+        assert!(svg.contains("veth") && svg.contains("nginx") && svg.contains("Title"));
+    }
+}

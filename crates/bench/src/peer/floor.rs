@@ -1,0 +1,21 @@
+//! A floor as a process: this program itself.
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use sluicegate_testkit::process::Child;
+
+use super::{Place, Started, await_address};
+use crate::floor::Way;
+use crate::harness::pinned::{own_path, pinned};
+
+pub(super) fn start(on: &Place<'_>, way: Way, file: &Path) -> Result<Started> {
+    let mut command = pinned(on.side, on.cpu, &own_path()?)?;
+    let way = way.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    command.args(["floor", &way, "--listen", &format!("{}:0", on.side.address()), "--file"]);
+    command.arg(file);
+    let mut child = Child::spawn(command)?;
+    let address = await_address(&mut child)?;
+    Ok((child, address, None))
+}

@@ -1,0 +1,133 @@
+//! The servers under measurement, each started alike: on one core, with one worker, on a side of
+//! a network, serving a directory.
+
+mod floor;
+mod nginx;
+mod sluicegate;
+
+use std::fmt::{self, Display};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sluicegate_testkit::process::{Child, find_program};
+use tempfile::TempDir;
+
+use crate::floor::Way;
+use crate::harness::network::Side;
+use crate::harness::pinned::await_line;
+
+pub(crate) use sluicegate::{build, path as sluicegate_path};
+
+/// How long a server may take to start.
+const START: Duration = Duration::from_secs(10);
+
+/// A kind of server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Ours.
+    Sluicegate,
+    /// nginx as most people run it.
+    Nginx,
+    /// nginx with `open_file_cache`.
+    NginxCached,
+    /// No server at all.
+    Floor(Way),
+}
+
+impl Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Sluicegate => "sluicegate",
+            Self::Nginx => "nginx",
+            Self::NginxCached => "nginx-cached",
+            Self::Floor(Way::Epoll) => "floor-epoll",
+            Self::Floor(Way::Sendfile) => "floor-sendfile",
+            Self::Floor(Way::Splice) => "floor-splice",
+        })
+    }
+}
+
+impl Peer {
+    /// Whether a filter like `nginx` or `floor` means this one too.
+    pub(crate) fn is_meant_by(self, filter: &str) -> bool {
+        let name = self.to_string();
+        name.strip_prefix(filter).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
+    /// What is missing to run it, if anything.
+    pub(crate) fn missing(self) -> Option<&'static str> {
+        let needs_nginx = matches!(self, Self::Nginx | Self::NginxCached);
+        (needs_nginx && find_program("nginx").is_none()).then_some("nginx")
+    }
+
+    /// Starts it. A floor serves `file` alone, whatever it is asked for.
+    pub(crate) fn start(self, on: &Place<'_>, file: &str) -> Result<Running> {
+        let (child, address, directory) = match self {
+            Self::Sluicegate => sluicegate::start(on),
+            Self::Nginx => nginx::start(on, false),
+            Self::NginxCached => nginx::start(on, true),
+            Self::Floor(way) => floor::start(on, way, &on.root.join(file)),
+        }
+        .with_context(|| format!("cannot start {self}"))?;
+        Ok(Running { peer: self, child, address, _directory: directory })
+    }
+}
+
+/// Where a server runs, and what it serves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) side: Side<'a>,
+    pub(crate) cpu: usize,
+    pub(crate) root: &'a Path,
+}
+
+/// A server that accepts connections. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) peer: Peer,
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
+    /// Where it keeps its own files.
+    _directory: Option<TempDir>,
+}
+
+type Started = (Child, SocketAddr, Option<TempDir>);
+
+/// Reads the address out of the line in which a server tells it.
+fn await_address(child: &mut Child) -> Result<SocketAddr> {
+    let line = await_line(child, START, |line| announced(line).is_some())
+        .context("it did not say where it listens")?;
+    announced(&line).context("no address")
+}
+
+fn announced(line: &str) -> Option<SocketAddr> {
+    let address = line.split_once("http://")?.1;
+    let end = address.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
+    address[..end.unwrap_or(address.len())].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_means_a_name_or_a_family() {
+        assert!(Peer::Nginx.is_meant_by("nginx"));
+        assert!(Peer::NginxCached.is_meant_by("nginx"));
+        assert!(!Peer::Nginx.is_meant_by("nginx-cached"));
+        assert!(Peer::Floor(Way::Splice).is_meant_by("floor"));
+        assert!(!Peer::Floor(Way::Splice).is_meant_by("flo"));
+    }
+
+    #[test]
+    fn the_address_is_found_in_the_line_that_tells_it() {
+        let address = |line| announced(line).map(|address| address.to_string());
+        assert_eq!(address("serving /srv on http://127.0.0.1:8080").unwrap(), "127.0.0.1:8080");
+        assert_eq!(address("http://[::1]:80/ is open").unwrap(), "[::1]:80");
+        assert_eq!(address("http://10.99.0.1:5000, 1 worker").unwrap(), "10.99.0.1:5000");
+        assert_eq!(address("see http://example.org"), None);
+        assert_eq!(address("nothing"), None);
+    }
+}
