@@ -28,9 +28,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (context, spawner) = (Arc::new(SendContext::default()), worker.spawner().clone());
     worker.run(async move {
         loop {
-            let (fd, peer) = listener.accept().await?;
+            let (fd, _) = listener.accept().await?;
             let context = Arc::clone(&context);
-            let socket = Socket::accepted_from(fd, peer, listener.source(), context)?;
+            let socket = Socket::with_context(fd, listener.source(), context)?;
             spawner.spawn(serve(socket, Rc::clone(&service))).detach();
         }
     })?

@@ -26,9 +26,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("http://{}", listener.local_address()?.ok_or("no address")?);
     let context = Arc::new(SendContext::default());
     loop {
-        let (fd, peer) = listener.accept().await?;
+        let (fd, _) = listener.accept().await?;
         let context = Arc::clone(&context);
-        let socket = Socket::accepted_from(fd, peer, listener.source(), context)?;
+        let socket = Socket::with_context(fd, listener.source(), context)?;
         tokio::spawn(serve(socket, Arc::clone(&service)));
     }
 }

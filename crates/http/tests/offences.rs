@@ -205,7 +205,7 @@ fn a_client_that_does_not_read_is_given_up_with_a_reset() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(*setup.failures.lock().unwrap(), ["Unread"]);
-    assert!(client.is_reset());
+    assert!(client.ends_in_a_reset());
 }
 
 #[test]

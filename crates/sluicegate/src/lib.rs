@@ -45,7 +45,7 @@ pub use reactor::shared::{SharedReactor, SharedRegistration, SharedTimer};
 pub use readiness::{Edge, Readiness, Source, Timer};
 pub use segment::{FileRange, Segment};
 pub use socket::{SendContext, Socket};
-pub use strategy::{Locality, Strategy, Way};
+pub use strategy::{Strategy, Way};
 pub use transport::Transport;
 pub use worker::{Spawner, Worker};
 

@@ -37,19 +37,6 @@ impl Way {
     }
 }
 
-/// Where the peer of a socket is, as far as it is known. Belongs to one
-/// socket, starts unknown, and may only move towards local.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Locality {
-    /// Beyond this host: what leaves is copied or fetched by a device.
-    Remote,
-    /// Nothing is known; to be treated as local wherever it matters for safety.
-    #[default]
-    Unknown,
-    /// On this host: pages travel into its receive queue by reference.
-    Local,
-}
-
 /// How ways are chosen. The defaults are measured; see each constant.
 #[derive(Clone, Debug)]
 pub struct Strategy {
@@ -59,8 +46,7 @@ pub struct Strategy {
     /// Files of at most this many bytes are read into memory and sent together
     /// with what stands before them.
     pub copy_up_to: u64,
-    /// Files of at least this many bytes go through a pipe where the peer is
-    /// not on this host.
+    /// Files of at least this many bytes go through a pipe.
     pub splice_from: u64,
 }
 
@@ -69,8 +55,9 @@ pub struct Strategy {
 /// in the processor's cache.
 const COPY_UP_TO: u64 = 16 * 1024;
 
-/// Taking a pipe from the pool and two calls per megabyte pay from about one
-/// pipe's content on: `sendfile` fills its own pipe of 64 KiB over and over.
+/// Two calls per MiB through a pipe that large beat `sendfile`, which fills its
+/// own pipe of 64 KiB over and over (bench `static`, floors `sendfile` and
+/// `splice`). Below one pipe's content there is too little to gain.
 const SPLICE_FROM: u64 = 1024 * 1024;
 
 impl Default for Strategy {
@@ -80,14 +67,14 @@ impl Default for Strategy {
 }
 
 impl Strategy {
-    /// The way for a file range of `len` bytes to a peer at `locality`.
+    /// The way for a file range of `len` bytes.
     #[must_use]
-    pub fn for_file(&self, len: u64, locality: Locality) -> Way {
+    pub fn for_file(&self, len: u64) -> Way {
         if let Some(way) = self.forced {
             way
         } else if len <= self.copy_up_to {
             Way::Copy
-        } else if len >= self.splice_from && locality != Locality::Local {
+        } else if len >= self.splice_from {
             Way::Splice
         } else {
             Way::Sendfile
@@ -111,13 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn the_way_depends_on_size_and_locality_unless_it_is_forced() {
+    fn the_way_depends_on_the_size_unless_it_is_forced() {
         let strategy = Strategy::default();
-        assert_eq!(strategy.for_file(1, Locality::Unknown), Way::Copy);
-        assert_eq!(strategy.for_file(COPY_UP_TO + 1, Locality::Unknown), Way::Sendfile);
-        assert_eq!(strategy.for_file(SPLICE_FROM, Locality::Unknown), Way::Splice);
-        assert_eq!(strategy.for_file(SPLICE_FROM, Locality::Local), Way::Sendfile);
+        assert_eq!(strategy.for_file(1), Way::Copy);
+        assert_eq!(strategy.for_file(COPY_UP_TO + 1), Way::Sendfile);
+        assert_eq!(strategy.for_file(SPLICE_FROM), Way::Splice);
         let forced = Strategy { forced: Some(Way::Copy), ..Strategy::default() };
-        assert_eq!(forced.for_file(u64::MAX, Locality::Remote), Way::Copy);
+        assert_eq!(forced.for_file(u64::MAX), Way::Copy);
     }
 }

@@ -36,7 +36,7 @@ fn socket(stream: TcpStream, worker: &Worker, forced: Option<Way>) -> Socket<Reg
         ..SendContext::default()
     };
     stream.set_nonblocking(true).unwrap();
-    Socket::accepted_from(OwnedFd::from(stream), None, worker.reactor(), Arc::new(context)).unwrap()
+    Socket::with_context(OwnedFd::from(stream), worker.reactor(), Arc::new(context)).unwrap()
 }
 
 fn read_all(mut client: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
@@ -101,7 +101,7 @@ fn splice_without_a_pipe_to_be_had_goes_by_sendfile() {
     let (server, client) = pair();
     server.set_nonblocking(true).unwrap();
     let mut socket =
-        Socket::accepted_from(server.into(), None, worker.reactor(), Arc::clone(&context)).unwrap();
+        Socket::with_context(server.into(), worker.reactor(), Arc::clone(&context)).unwrap();
     let content = pattern(100_000);
     socket.queue(Segment::file(&file_of(&content), 0..100_000)).unwrap();
     let reader = read_all(client);

@@ -28,10 +28,9 @@ fn many_sockets_are_served_from_spawned_tasks() {
         let context = Arc::new(SendContext::default());
         tokio::spawn(async move {
             loop {
-                let (fd, peer) = listener.accept().await.unwrap();
+                let (fd, _) = listener.accept().await.unwrap();
                 let (file, context) = (Arc::clone(&file), Arc::clone(&context));
-                let mut socket =
-                    Socket::accepted_from(fd, peer, listener.source(), context).unwrap();
+                let mut socket = Socket::with_context(fd, listener.source(), context).unwrap();
                 tokio::spawn(async move {
                     let mut ask = Vec::with_capacity(16);
                     while socket.receive(&mut ask).await.unwrap() > 0 {

@@ -73,6 +73,15 @@ pub fn set_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(sockopt::set_tcp_nodelay(socket, true)?)
 }
 
+/// Holds back segments that are not full while it is on; switching it off sends
+/// what is held (`TCP_CORK`).
+///
+/// # Errors
+/// `EOPNOTSUPP` when the socket is not TCP.
+pub fn set_cork(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    Ok(sockopt::set_tcp_cork(socket, on)?)
+}
+
 /// Makes the descriptor non-blocking (`O_NONBLOCK`).
 ///
 /// # Errors

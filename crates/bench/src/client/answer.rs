@@ -48,16 +48,6 @@ impl Answer {
         Ok(complete)
     }
 
-    /// How many of the bytes that come next no check looks at. At least one more follows them.
-    pub(crate) fn unchecked(&self) -> u64 {
-        if self.in_body { self.body.unchecked() } else { 0 }
-    }
-
-    /// Passes over bytes that have arrived, of those that no check looks at.
-    pub(crate) fn skip(&mut self, bytes: u64) {
-        self.body.skip(bytes);
-    }
-
     /// Receives the whole answer from a blocking socket.
     pub(crate) fn receive(mut self, mut from: impl Read, buffer: &mut [u8]) -> Result<()> {
         loop {

@@ -53,22 +53,6 @@ impl Body {
         Ok(())
     }
 
-    /// How many of the bytes that come next no check looks at.
-    pub(crate) fn unchecked(&self) -> u64 {
-        let block = self.received / BLOCK;
-        if self.check == Check::Whole || self.is_sampled(block) {
-            return 0;
-        }
-        let next_sampled = (block / SAMPLED + 1) * SAMPLED * BLOCK;
-        let last = self.length.saturating_sub(1) / BLOCK * BLOCK;
-        next_sampled.min(last) - self.received
-    }
-
-    /// Passes over bytes that have arrived, of those that no check looks at.
-    pub(crate) fn skip(&mut self, bytes: u64) {
-        self.received += bytes;
-    }
-
     fn is_sampled(&self, block: u64) -> bool {
         block.is_multiple_of(SAMPLED) || block == self.length.saturating_sub(1) / BLOCK
     }
@@ -105,27 +89,6 @@ mod tests {
         let passes = contents.chunks(100_000).all(|part| body.take(part).is_ok());
         assert_eq!(body.is_complete(), passes);
         passes
-    }
-
-    #[test]
-    fn what_is_not_checked_may_be_passed_over_and_nothing_else() {
-        const LENGTH: u64 = 130 * BLOCK + 5;
-        let mut body = Body::new(LENGTH, 3, Check::Sampled);
-        let mut checked = Vec::new();
-        while !body.is_complete() {
-            let unchecked = body.unchecked();
-            if unchecked > 0 {
-                body.skip(unchecked.min(1_000_000));
-                continue;
-            }
-            let at = body.received();
-            let mut part = vec![0; (BLOCK - at % BLOCK).min(LENGTH - at) as usize];
-            corpus::fill(3, at, &mut part);
-            body.take(&part).unwrap();
-            checked.push(at / BLOCK);
-        }
-        assert_eq!(checked, [0, 64, 128, 130]);
-        assert_eq!(Body::new(LENGTH, 3, Check::Whole).unchecked(), 0);
     }
 
     #[test]

@@ -26,8 +26,11 @@ use crate::harness::round::Window;
 /// What is received at a time; larger than any answer of 1 KiB, small enough for the cache.
 const BUFFER: usize = 256 << 10;
 
-/// What is dropped at a time, where no check looks at it: the whole of a common socket buffer.
-const DROPPED: usize = 4 << 20;
+/// From this length on an answer is a download.
+const DOWNLOAD: u64 = 1 << 20;
+
+/// How long a download's client waits before it looks whether the window is over.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Parts of a window, to see whether it was the same throughout.
 const SLICES: u32 = 10;
@@ -188,10 +191,10 @@ struct Clients {
     /// Connections whose sockets were not empty when they were last read.
     unread: VecDeque<usize>,
     buffer: Vec<u8>,
-    /// Says how much to drop; nothing is ever written to it.
-    dropped: Vec<u8>,
     requests: u64,
     latency: Histogram<u64>,
+    /// Bodies are so large that time between two looks costs nothing.
+    is_download: bool,
 }
 
 impl Clients {
@@ -219,9 +222,9 @@ impl Clients {
             epoll,
             unread: VecDeque::new(),
             buffer: vec![0; BUFFER],
-            dropped: vec![0; DROPPED],
             requests: 0,
             latency: Histogram::new(3)?,
+            is_download: resource.length >= DOWNLOAD,
         })
     }
 
@@ -249,13 +252,18 @@ impl Clients {
 
     /// Asks and receives until `is_over`, which is looked at between batches of events.
     ///
-    /// It never sleeps: waking a client would be work for the server's core, more of it the
-    /// slower the server is (nginx: 5.4 instead of 4.2 µs for 1 KiB; a bare loop, which never
-    /// lets the client sleep: none). Clients beyond a wire cost a server nothing of the kind.
+    /// A client of small answers never sleeps: waking it would be work for the server's core, more
+    /// of it the slower the server is (nginx: 5.4 instead of 4.2 µs for 1 KiB; a bare loop, which
+    /// never lets the client sleep: none). Clients beyond a wire cost a server nothing of the
+    /// kind. A client that downloads waits like any other: if it asked without end, it would
+    /// fight the server's core for the lock of the receiving socket (a fifth of that core's time,
+    /// by `perf record`).
     fn drive(&mut self, mut is_over: impl FnMut(&Self) -> bool) -> Result<()> {
         let mut heard = Instant::now();
         while !is_over(self) {
-            match self.epoll.wait(&mut self.events, Some(Duration::ZERO)) {
+            let is_waiting = self.is_download && self.unread.is_empty();
+            let patience = if is_waiting { PATIENCE } else { Duration::ZERO };
+            match self.epoll.wait(&mut self.events, Some(patience)) {
                 Ok(0) if self.unread.is_empty() => {
                     ensure!(heard.elapsed() < SILENCE, "no answer for {SILENCE:?}");
                     continue;
@@ -285,31 +293,18 @@ impl Clients {
 
     /// Receives once; returns whether there may be more.
     ///
-    /// What no check looks at is dropped in the kernel without a copy (`MSG_TRUNC`, `tcp(7)`),
-    /// so that the client is not the slower one. If it were, the acknowledgements that its core
-    /// processes would send what the server has queued there, at the cost of the wrong core:
-    /// nginx was seen at 0.038 s/GiB, its core idle for two thirds of the time.
+    /// Everything is copied out of the kernel, as every real client does.
     fn receive(&mut self, key: usize) -> Result<bool> {
         let connection = &mut self.connections[key];
-        let unchecked = usize::try_from(connection.answer.unchecked())?;
-        let (room, flags) = if unchecked > 0 {
-            (&mut self.dropped[..unchecked.min(DROPPED)], RecvFlags::TRUNC)
-        } else {
-            (&mut self.buffer[..], RecvFlags::empty())
-        };
+        let room = &mut self.buffer[..];
         let asked = room.len();
-        let received = match recv(&connection.stream, room, flags) {
+        let received = match recv(&connection.stream, room, RecvFlags::empty()) {
             Ok((_, 0)) => bail!("the server closed a connection"),
             Ok((_, received)) => received,
             Err(Errno::AGAIN) => return Ok(false),
             Err(Errno::INTR) => return Ok(true),
             Err(error) => return Err(error).context("cannot receive"),
         };
-        if unchecked > 0 {
-            connection.answer.skip(received as u64);
-            connection.bytes += received as u64;
-            return Ok(received == asked);
-        }
         let before = connection.answer.received();
         if connection.answer.take(&self.buffer[..received])? {
             let now = Instant::now();

@@ -28,6 +28,10 @@ pub(crate) enum Way {
     Sendfile,
     /// The head with `MSG_MORE`, then `splice` through a pipe of 1 MiB with `SPLICE_F_MORE`.
     Splice,
+    /// As `sendfile`, corked from the head to the last byte.
+    SendfileCork,
+    /// As `splice`, corked from the head to the last byte.
+    SpliceCork,
 }
 
 #[derive(Debug, Args)]
@@ -75,8 +79,10 @@ impl Floor {
         println!("listening on http://{address}");
         match self.way {
             Way::Epoll => serve::<fixed::Fixed>(&listener, file, length),
-            Way::Sendfile => serve::<sendfile::Sendfile>(&listener, file, length),
-            Way::Splice => serve::<splice::Splice>(&listener, file, length),
+            Way::Sendfile => serve::<sendfile::Sendfile<false>>(&listener, file, length),
+            Way::Splice => serve::<splice::Splice<false>>(&listener, file, length),
+            Way::SendfileCork => serve::<sendfile::Sendfile<true>>(&listener, file, length),
+            Way::SpliceCork => serve::<splice::Splice<true>>(&listener, file, length),
         }
         .context("cannot serve")
     }
@@ -215,8 +221,10 @@ mod tests {
             let file = File::open(path).unwrap();
             match way {
                 Way::Epoll => serve::<fixed::Fixed>(&listener, file, LENGTH),
-                Way::Sendfile => serve::<sendfile::Sendfile>(&listener, file, LENGTH),
-                Way::Splice => serve::<splice::Splice>(&listener, file, LENGTH),
+                Way::Sendfile => serve::<sendfile::Sendfile<false>>(&listener, file, LENGTH),
+                Way::Splice => serve::<splice::Splice<false>>(&listener, file, LENGTH),
+                Way::SendfileCork => serve::<sendfile::Sendfile<true>>(&listener, file, LENGTH),
+                Way::SpliceCork => serve::<splice::Splice<true>>(&listener, file, LENGTH),
             }
         });
         let mut first = std::net::TcpStream::connect(address).unwrap();

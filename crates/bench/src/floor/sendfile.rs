@@ -25,18 +25,21 @@ impl Source {
     }
 
     /// Sends the head; a socket that has just delivered its last answer has room for it.
-    pub(super) fn send_head(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub(super) fn send_head(&self, socket: BorrowedFd<'_>, cork: bool) -> io::Result<()> {
+        if cork {
+            socket::set_cork(socket, true)?;
+        }
         let sent = socket::send(socket, &self.head, true)?;
         if sent == self.head.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 }
 
 /// How much of the file was accepted; `None` before the head.
-pub(crate) struct Sendfile {
+pub(crate) struct Sendfile<const CORK: bool> {
     sent: Option<u64>,
 }
 
-impl Transfer for Sendfile {
+impl<const CORK: bool> Transfer for Sendfile<CORK> {
     type Shared = Source;
 
     fn prepare(file: File, length: u64) -> io::Result<Source> {
@@ -55,7 +58,7 @@ impl Transfer for Sendfile {
         let sent = match &mut self.sent {
             Some(sent) => sent,
             before_head => {
-                source.send_head(socket)?;
+                source.send_head(socket, CORK)?;
                 before_head.insert(0)
             }
         };
@@ -65,6 +68,12 @@ impl Transfer for Sendfile {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         *sent += accepted as u64;
-        Ok(if *sent == source.length { Turn::Done } else { Turn::Again })
+        if *sent < source.length {
+            return Ok(Turn::Again);
+        }
+        if CORK {
+            socket::set_cork(socket, false)?;
+        }
+        Ok(Turn::Done)
     }
 }

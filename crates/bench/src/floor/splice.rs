@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use sluicegate_sys::splice::Pipe;
+use sluicegate_sys::{socket, splice::Pipe};
 
 use super::sendfile::Source;
 use super::{Transfer, Turn};
@@ -13,12 +13,12 @@ use super::{Transfer, Turn};
 const PIPE: usize = 1 << 20;
 
 /// How much of the file is in the pipe or beyond; `None` before the head.
-pub(crate) struct Splice {
+pub(crate) struct Splice<const CORK: bool> {
     pipe: Pipe,
     read: Option<u64>,
 }
 
-impl Transfer for Splice {
+impl<const CORK: bool> Transfer for Splice<CORK> {
     type Shared = Source;
 
     fn prepare(file: File, length: u64) -> io::Result<Source> {
@@ -37,7 +37,7 @@ impl Transfer for Splice {
         let read = match &mut self.read {
             Some(read) => read,
             before_head => {
-                source.send_head(socket)?;
+                source.send_head(socket, CORK)?;
                 before_head.insert(0)
             }
         };
@@ -51,7 +51,12 @@ impl Transfer for Splice {
         }
         let more = *read < source.length;
         self.pipe.drain_to_socket(socket, self.pipe.contained(), more)?;
-        let is_done = !more && self.pipe.contained() == 0;
-        Ok(if is_done { Turn::Done } else { Turn::Again })
+        if more || self.pipe.contained() > 0 {
+            return Ok(Turn::Again);
+        }
+        if CORK {
+            socket::set_cork(socket, false)?;
+        }
+        Ok(Turn::Done)
     }
 }

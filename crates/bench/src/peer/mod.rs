@@ -45,6 +45,8 @@ impl Display for Peer {
             Self::Floor(Way::Epoll) => "floor-epoll",
             Self::Floor(Way::Sendfile) => "floor-sendfile",
             Self::Floor(Way::Splice) => "floor-splice",
+            Self::Floor(Way::SendfileCork) => "floor-sendfile-cork",
+            Self::Floor(Way::SpliceCork) => "floor-splice-cork",
         })
     }
 }

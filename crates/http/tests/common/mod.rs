@@ -52,10 +52,9 @@ impl Served {
             let spawner = worker.spawner().clone();
             let accepting = worker.spawner().spawn(async move {
                 loop {
-                    let (fd, peer) = listener.accept().await.unwrap();
+                    let (fd, _) = listener.accept().await.unwrap();
                     let context = Arc::clone(&context);
-                    let socket =
-                        Socket::accepted_from(fd, peer, listener.source(), context).unwrap();
+                    let socket = Socket::with_context(fd, listener.source(), context).unwrap();
                     spawner.spawn(serve(socket, Rc::clone(&shared))).detach();
                 }
             });
@@ -197,7 +196,7 @@ impl Client {
     }
 
     /// Whether the server resets the connection.
-    pub fn is_reset(mut self) -> bool {
+    pub fn ends_in_a_reset(mut self) -> bool {
         let mut buffer = [0; 65536];
         loop {
             match self.stream.read(&mut buffer) {

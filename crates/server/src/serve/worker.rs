@@ -110,9 +110,9 @@ impl<H: Handler + 'static> Shared<H> {
             };
             match accepted {
                 None => break,
-                Some(Ok((fd, peer))) => {
+                Some(Ok((fd, _))) => {
                     let context = Arc::clone(&self.context);
-                    match Socket::accepted_from(fd, peer, &self.reactor, context) {
+                    match Socket::with_context(fd, &self.reactor, context) {
                         Ok(socket) => self.start(socket),
                         // The peer is gone already, or the kernel is out of
                         // memory for one more watch: the connection closes.

@@ -115,15 +115,16 @@ pub(super) fn workloads(quick: bool) -> Vec<Workload> {
     if !quick {
         small.insert(2, Peer::NginxCached);
     }
-    let large =
-        [Peer::Sluicegate, Peer::Nginx, Peer::Floor(Way::Sendfile), Peer::Floor(Way::Splice)];
+    let mut large =
+        vec![Peer::Sluicegate, Peer::Nginx, Peer::Floor(Way::Sendfile), Peer::Floor(Way::Splice)];
+    large.extend([Way::SendfileCork, Way::SpliceCork].map(Peer::Floor));
     let download = |name, connections| Workload {
         name,
         contents: GIB,
         connections,
         check: Check::Sampled,
         unit: Unit::Gib,
-        peers: large.to_vec(),
+        peers: large.clone(),
     };
     let mut workloads = vec![
         Workload {
