@@ -16,10 +16,23 @@ const BACKLOG: i32 = 4096;
 
 /// Opens a listening socket on `address`, for as many [`Listener`]s as share it.
 ///
+/// On a loopback address its connections are not paced: where the host's
+/// default is BBR, they get Reno, which every kernel has and every user may
+/// choose. A pacing algorithm starts a timer for each 64 KiB, and there is no
+/// congestion to find on the loopback: sending 1 GiB there costs 0.11 s of CPU
+/// with BBR and 0.044 s without (bench `static`).
+///
 /// # Errors
 /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EMFILE`.
 pub fn listen(address: SocketAddr) -> io::Result<Arc<OwnedFd>> {
-    socket::listen(address, BACKLOG).map(Arc::new)
+    let listener = socket::listen(address, BACKLOG)?;
+    if address.ip().to_canonical().is_loopback()
+        && socket::congestion_control(listener.as_fd()).is_ok_and(|name| name.starts_with("bbr"))
+    {
+        // A refusal costs speed and nothing else.
+        let _ = socket::set_congestion_control(listener.as_fd(), "reno");
+    }
+    Ok(Arc::new(listener))
 }
 
 /// One worker's view of a listening socket. The socket itself is never closed

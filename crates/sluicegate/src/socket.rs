@@ -85,9 +85,10 @@ struct Pending {
 /// a spliced file is queued to a peer on the loopback, and not a moment longer.
 ///
 /// Acknowledgements come back there while the file is still being queued, and
-/// each would push what happens to lie in the last segment. On the loopback,
-/// holding it back saves a twentieth; over veth it costs a seventh, since the
-/// receiver starts later (bench `static`, floors `splice` and `splice-cork`).
+/// each would push what happens to lie in the last segment. To a receiver that
+/// is faster than we are, holding it back saves a fifth on the loopback; over
+/// veth it costs a seventh, since the receiver starts later (bench `static`,
+/// floors with and without `-cork`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cork {
     Off,

@@ -57,7 +57,7 @@ const COPY_UP_TO: u64 = 16 * 1024;
 
 /// Two calls per MiB through a pipe that large beat `sendfile`, which fills its
 /// own pipe of 64 KiB over and over (bench `static`, floors `sendfile` and
-/// `splice`). Below one pipe's content there is too little to gain.
+/// `splice`): 0.112 against 0.140 s/GiB over veth. Below one pipe's content there is too little to gain.
 const SPLICE_FROM: u64 = 1024 * 1024;
 
 impl Default for Strategy {

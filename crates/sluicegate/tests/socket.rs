@@ -220,3 +220,16 @@ fn an_idle_socket_is_small() {
     // active part (DESIGN of connections in ARCHITECTURE.md).
     assert!(size_of::<Socket<Registration>>() <= 56, "{}", size_of::<Socket<Registration>>());
 }
+
+#[test]
+fn connections_to_a_loopback_listener_are_not_paced() {
+    use std::os::fd::AsFd;
+    let listener = sluicegate::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = sluicegate::os::local_address(&listener).unwrap().unwrap();
+    let _client = TcpStream::connect(address).unwrap();
+    let worker = Worker::new().unwrap();
+    let listener = sluicegate::Listener::new(listener, worker.reactor().clone()).unwrap();
+    let (accepted, _) = worker.run(async move { listener.accept().await.unwrap() }).unwrap();
+    let name = sluicegate_sys::socket::congestion_control(accepted.as_fd()).unwrap();
+    assert!(!name.starts_with("bbr"), "{name}");
+}

@@ -82,6 +82,24 @@ pub fn set_cork(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     Ok(sockopt::set_tcp_cork(socket, on)?)
 }
 
+/// Name of the socket's congestion control (`TCP_CONGESTION`).
+///
+/// # Errors
+/// `EOPNOTSUPP` when the socket is not TCP.
+pub fn congestion_control(socket: BorrowedFd<'_>) -> io::Result<String> {
+    Ok(sockopt::tcp_congestion(socket)?)
+}
+
+/// Chooses the socket's congestion control; connections accepted from a
+/// listener inherit its own.
+///
+/// # Errors
+/// `ENOENT` when the kernel has none of that name, `EPERM` when this user may
+/// not choose it (`net.ipv4.tcp_allowed_congestion_control`).
+pub fn set_congestion_control(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    Ok(sockopt::set_tcp_congestion(socket, name)?)
+}
+
 /// Makes the descriptor non-blocking (`O_NONBLOCK`).
 ///
 /// # Errors

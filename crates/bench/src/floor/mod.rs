@@ -75,6 +75,10 @@ impl Floor {
         let file = file.with_context(|| format!("cannot open {}", self.file.display()))?;
         let length = file.metadata()?.len();
         let listener = socket::listen(self.listen, 4096).context("cannot listen")?;
+        if self.listen.ip().is_loopback() {
+            // As our server does: the least on the loopback is without pacing.
+            socket::set_congestion_control(listener.as_fd(), "reno")?;
+        }
         let address = socket::local_address(listener.as_fd())?.unwrap_or(self.listen);
         println!("listening on http://{address}");
         match self.way {
