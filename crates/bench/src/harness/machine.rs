@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     pub(crate) memory_bytes: u64,
     /// Load average of the last minute when the run began.
     pub(crate) load: f64,
+    /// The host's default congestion control. One that paces (BBR) costs a timer for each 64 KiB.
+    pub(crate) congestion_control: String,
     pub(crate) nginx: Option<String>,
     pub(crate) strace: Option<String>,
     /// What has been told apart from these, such as the version of our server.
@@ -41,6 +43,7 @@ impl Machine {
             cores: available_parallelism().map_or(1, usize::from),
             memory_bytes: kibibytes(&read("/proc/meminfo"), "MemTotal") * 1024,
             load: first_number(&read("/proc/loadavg")),
+            congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
             nginx: version("nginx", "-v"),
             strace: version("strace", "-V"),
             sluicegate: None,
@@ -50,12 +53,13 @@ impl Machine {
     /// One line for the head of a report.
     pub(crate) fn summary(&self) -> String {
         format!(
-            "{}, Linux {}, {} × {}, {:.1} GiB, load {:.2}, {}, revision {}",
+            "{}, Linux {}, {} × {}, {:.1} GiB, {} by default, load {:.2}, {}, revision {}",
             self.date,
             self.kernel,
             self.cores,
             self.processor,
             self.memory_bytes as f64 / f64::from(1 << 30),
+            self.congestion_control,
             self.load,
             self.nginx.as_deref().unwrap_or("no nginx"),
             self.revision.as_deref().unwrap_or("unknown"),

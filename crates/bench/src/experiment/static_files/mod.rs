@@ -1,6 +1,7 @@
 //! Static files: what a request of 1 KiB, a GiB, and an idle connection cost.
 
 mod findings;
+mod targets;
 mod workload;
 
 use std::path::{Path, PathBuf};

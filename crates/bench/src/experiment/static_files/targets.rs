@@ -1,0 +1,61 @@
+//! The goals of the project for static files, and whether they are met.
+
+use super::findings::{CallsPerRequest, Cell, Findings};
+use crate::harness::distance::Apart;
+use crate::harness::report::Target;
+use crate::harness::statistics::Spread;
+use crate::peer::Peer;
+
+/// So few rounds say nothing of a ratio.
+const ROUNDS: usize = 5;
+
+/// Ratios of rounds, of which the median is judged.
+type Comparison = fn(&Cell, Apart) -> Option<Vec<f64>>;
+
+/// The median over all rounds, near and far together: each ratio is of one round, in which all
+/// servers had the same cores.
+fn median(cell: &Cell, ratios: Comparison) -> Option<f64> {
+    let all: Vec<f64> =
+        Apart::BOTH.into_iter().filter_map(|apart| ratios(cell, apart)).flatten().collect();
+    if all.len() < ROUNDS { None } else { Spread::of(&all).map(|of| of.median) }
+}
+
+impl Findings {
+    /// Each goal with what was measured.
+    pub(super) fn targets(&self) -> Vec<Target> {
+        let mut targets = Vec::new();
+        let small: Comparison = |cell, apart| cell.above_floor(apart);
+        let large: Comparison = |cell, apart| cell.against(Peer::Nginx, apart);
+        for (workload, what, bound, ratios) in [
+            ("1KiB-64", "(ours − floor) / (nginx − floor)", 0.5, small),
+            ("1GiB-1", "ours / nginx", 1.0, large),
+            ("1GiB-8", "ours / nginx", 1.0, large),
+        ] {
+            for network in ["lo", "veth"] {
+                let cell = self.cell(network, workload);
+                if cell.is_none() && workload == "1GiB-8" {
+                    // Not in a quick run.
+                    continue;
+                }
+                targets.push(Target {
+                    name: format!("{workload} over {network}: {what}"),
+                    bound,
+                    value: cell.and_then(|cell| median(cell, ratios)),
+                });
+            }
+        }
+        let ours = self.calls.iter().filter(|calls| calls.peer == Peer::Sluicegate);
+        targets.push(Target {
+            name: "1KiB: system calls per request, with 64 connections and with 1".to_owned(),
+            bound: 3.05,
+            value: ours.map(CallsPerRequest::total).reduce(f64::max),
+        });
+        let ours = self.idle.iter().find(|(peer, _)| *peer == Peer::Sluicegate);
+        targets.push(Target {
+            name: "idle connection: resident bytes".to_owned(),
+            bound: 1024.0,
+            value: ours.map(|(_, memory)| memory.resident_each()),
+        });
+        targets
+    }
+}
