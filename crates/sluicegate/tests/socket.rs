@@ -218,7 +218,7 @@ fn received_bytes_and_the_end_of_the_stream_are_both_seen() {
 fn an_idle_socket_is_small() {
     // An idle connection is a few dozen bytes and an empty slot for its
     // active part (DESIGN of connections in ARCHITECTURE.md).
-    assert!(size_of::<Socket<Registration>>() <= 56, "{}", size_of::<Socket<Registration>>());
+    assert!(size_of::<Socket<Registration>>() <= 48, "{}", size_of::<Socket<Registration>>());
 }
 
 #[test]

@@ -58,7 +58,13 @@ fn draw(
         .x_label_area_size(24)
         .y_label_area_size(64)
         .build_cartesian_2d(-1.0..right, 0.0..top)?;
-    chart.configure_mesh().disable_x_mesh().disable_x_axis().y_desc(unit).draw()?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .disable_x_axis()
+        .light_line_style(TRANSPARENT)
+        .y_desc(unit)
+        .draw()?;
 
     let mut names: Vec<&str> = Vec::new();
     for (bar, &place) in bars.iter().zip(&places) {

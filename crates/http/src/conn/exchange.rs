@@ -54,6 +54,9 @@ pub(super) async fn run<R: Readiness, H: Handler>(
     let exchange = Exchange { socket, service, timer, served };
     let result = exchange.run(&mut scratch).await;
     service.give_back(scratch);
+    if let Err(failure) = &result {
+        service.handler.failed(failure);
+    }
     result
 }
 

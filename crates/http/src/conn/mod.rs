@@ -20,7 +20,7 @@ mod inbound;
 mod linger;
 mod outbound;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -113,7 +113,9 @@ enum Ending {
 /// Serves one connection to its end.
 ///
 /// `service` is shared: an `Rc` on one thread, an `Arc` among several.
-pub async fn serve<R, H, P>(mut socket: Socket<R>, service: P)
+// Not an `async fn`: that would keep room for its arguments twice, as passed
+// and as used, for as long as the connection is idle.
+pub fn serve<R, H, P>(mut socket: Socket<R>, service: P) -> impl Future<Output = ()>
 where
     R: Readiness,
     H: Handler,
@@ -121,38 +123,36 @@ where
 {
     let mut timer = socket.timer();
     let mut served = 0;
-    loop {
-        timer.set(Some(socket.now() + service.limits.timeouts.idle));
-        let readable = poll_fn(|cx| {
-            // The order matters: what the client has sent is still answered.
-            if socket.poll_readable(cx).is_ready() {
-                return Poll::Ready(true);
+    async move {
+        loop {
+            timer.set(Some(socket.now() + service.limits.timeouts.idle));
+            let readable = poll_fn(|cx| {
+                // The order matters: what the client has sent is still answered.
+                if socket.poll_readable(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if service.is_draining() || timer.poll_expired(cx).is_ready() {
+                    return Poll::Ready(false);
+                }
+                Poll::Pending
+            })
+            .await;
+            if !readable {
+                return;
             }
-            if service.is_draining() || timer.poll_expired(cx).is_ready() {
-                return Poll::Ready(false);
-            }
-            Poll::Pending
-        })
-        .await;
-        if !readable {
-            return;
-        }
-        // Boxed, and freed before the next wait: this is what keeps an idle
-        // connection small.
-        let active = exchange::run(&mut socket, &*service, &mut timer, &mut served);
-        match Box::pin(active).await {
-            Ok(Ending::Idle) => {}
-            Ok(Ending::Close) => return,
-            Ok(Ending::Linger) => {
-                return Box::pin(linger::linger(&mut socket, &mut timer)).await;
-            }
-            Err(failure) => {
-                service.handler.failed(&failure);
-                return match failure {
-                    Failure::Offence(_) => Box::pin(linger::linger(&mut socket, &mut timer)).await,
-                    Failure::Receive(_) => {}
-                    Failure::Unread | Failure::Send(_) | Failure::Body(_) => socket.abort(),
-                };
+            // Boxed, and freed before the next wait: this is what keeps an
+            // idle connection small.
+            let active = exchange::run(&mut socket, &*service, &mut timer, &mut served);
+            match Box::pin(active).await {
+                Ok(Ending::Idle) => {}
+                Ok(Ending::Close) => return,
+                Ok(Ending::Linger) | Err(Failure::Offence(_)) => {
+                    return Box::pin(linger::linger(&mut socket, &mut timer)).await;
+                }
+                Err(Failure::Receive(_)) => return,
+                Err(Failure::Unread | Failure::Send(_) | Failure::Body(_)) => {
+                    return socket.abort();
+                }
             }
         }
     }

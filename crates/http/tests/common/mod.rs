@@ -157,11 +157,21 @@ impl Client {
         self.stream.write_all(text.as_ref()).unwrap();
     }
 
-    fn fill(&mut self) -> usize {
+    pub fn fill(&mut self) -> usize {
         let mut buffer = [0; 65536];
         let count = self.stream.read(&mut buffer).unwrap();
         self.read.extend_from_slice(&buffer[..count]);
         count
+    }
+
+    /// What has come and was not taken.
+    pub fn buffered(&self) -> &[u8] {
+        &self.read
+    }
+
+    /// Drops what has come.
+    pub fn forget(&mut self) {
+        self.read.clear();
     }
 
     /// The next head, without content.
