@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,6 +120,9 @@ impl Worker {
     ///
     /// # Errors
     /// What `epoll_wait(2)` reports: nothing, while the process is sound.
+    ///
+    /// # Panics
+    /// When `future` does. Another task that panics ends alone.
     pub fn run<F>(&self, future: F) -> io::Result<F::Output>
     where
         F: Future + 'static,
@@ -126,13 +130,15 @@ impl Worker {
     {
         let result = Rc::new(Cell::new(None));
         let output = Rc::clone(&result);
-        let _task = self.spawner.spawn(async move { output.set(Some(future.await)) });
+        let task = self.spawner.spawn(async move { output.set(Some(future.await)) });
         let mut turn = Turn::new();
         loop {
             self.run_ready();
             if let Some(value) = result.take() {
                 return Ok(value);
             }
+            // Over without a value: it panicked, and was reported by the hook.
+            assert!(!task.is_finished(), "the worker's main task panicked");
             let busy = LOCAL.with(|(_, queue)| !queue.borrow().is_empty());
             self.reactor.turn(&mut turn, busy)?;
             self.take_remote();
@@ -147,7 +153,12 @@ impl Worker {
             let Some(runnable) = LOCAL.with(|(_, queue)| queue.borrow_mut().pop_front()) else {
                 return;
             };
-            runnable.run();
+            // A task that panics ends alone: the message is printed by the
+            // panic hook, its future is dropped, and the other connections of
+            // the thread go on. Nothing of ours is left half-changed, since
+            // the queue is not borrowed here and cells are given back on
+            // unwinding.
+            let _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
         }
     }
 
@@ -214,6 +225,14 @@ mod tests {
         worker.run(async move { reactor.sleep(Duration::from_millis(40)).await }).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(40));
         assert_eq!(*order.borrow(), [10, 20, 30]);
+    }
+
+    #[test]
+    fn a_task_that_panics_ends_alone() {
+        let worker = Worker::new().unwrap();
+        worker.spawner().spawn(async { panic!("on purpose") }).detach();
+        let reactor = worker.reactor().clone();
+        worker.run(async move { reactor.sleep(Duration::from_millis(5)).await }).unwrap();
     }
 
     #[test]

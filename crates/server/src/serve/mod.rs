@@ -6,6 +6,7 @@ mod worker;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -55,7 +56,19 @@ where
         };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
-            .spawn(move || worker.run())
+            .spawn(move || {
+                // Without its workers the program would only seem to serve.
+                let ended = catch_unwind(AssertUnwindSafe(|| worker.run()));
+                match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        eprintln!("sluicegate: worker {number} failed: {error}");
+                        std::process::exit(1);
+                    }
+                    // The panic hook has told of it.
+                    Err(_) => std::process::exit(1),
+                }
+            })
             .context("cannot start a worker")?;
         threads.push(thread);
     }
@@ -73,9 +86,8 @@ where
     });
     drop(second);
     for thread in threads {
-        match thread.join() {
-            Ok(result) => result.context("a worker failed")?,
-            Err(_) => bail!("a worker panicked"),
+        if thread.join().is_err() {
+            bail!("a worker panicked");
         }
     }
     Ok(())
