@@ -21,8 +21,9 @@ pub enum BodyError {
     /// offence's status, whatever the handler returns.
     #[error("in the request body: {0}")]
     Offence(#[from] Offence),
-    /// The client went away before the body was complete.
-    #[error("the client closed the connection within the request body")]
+    /// The client went away before the body was complete, or the body was kept
+    /// for longer than its request: it can be read until `handle` returns.
+    #[error("the rest of the request body is gone")]
     Gone,
     /// [`RequestBody::collect`] was told to take less than the body has.
     #[error("the request body is longer than {limit} bytes")]
@@ -124,6 +125,9 @@ pub(crate) struct Mailbox {
 #[derive(Debug, Default)]
 struct State {
     part: Option<Part>,
+    /// Nobody will put another part: the request is answered, or its
+    /// connection is gone.
+    closed: bool,
     /// The handler waits; where to find it.
     reader: Option<Waker>,
     /// Where to find the connection's task.
@@ -139,6 +143,9 @@ impl Mailbox {
         let mut state = self.state();
         if let Some(part) = state.part.take() {
             return Poll::Ready(part);
+        }
+        if state.closed {
+            return Poll::Ready(Part::Failed(BodyError::Gone));
         }
         state.reader = Some(cx.waker().clone());
         let connection = state.connection.take();
@@ -162,6 +169,17 @@ impl Mailbox {
         }
         state.connection = Some(cx.waker().clone());
         false
+    }
+
+    /// Nobody will put another part.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 
     /// Leaves a part for the handler and wakes it.

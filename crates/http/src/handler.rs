@@ -34,6 +34,10 @@ pub enum Failure {
     /// The client took nothing of the response for too long.
     #[error("the client takes nothing of the response")]
     Unread,
+    /// The client stopped sending, and its answer was not ready in the time
+    /// that it then had ([`crate::Timeouts::send`]): it is taken for gone.
+    #[error("the client is gone; its answer was not ready in time")]
+    Gone,
     /// Receiving failed: the client or the network.
     #[error("receiving: {0}")]
     Receive(std::io::Error),

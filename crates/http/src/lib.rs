@@ -75,5 +75,5 @@ pub use path::{Normal, PathError, normalise};
 pub use prepared::Prepared;
 pub use range::{ContentRange, RangeSet};
 pub use request::Request;
-pub use response::{BadField, Body, BodySource, Fields, Frame, Response};
+pub use response::{BadField, Body, BodyFailure, BodySource, Fields, Frame, Response};
 pub use scan::{HeadScanner, Scan};

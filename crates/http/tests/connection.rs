@@ -6,6 +6,7 @@ mod common;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,13 +14,38 @@ use bytes::Bytes;
 use common::Served;
 use sluicegate::Segment;
 use sluicegate_http::{
-    Body, BodySource, Fields, Frame, Handler, Limits, Prepared, Request, Response,
+    Body, BodyFailure, BodySource, Fields, Frame, Handler, Limits, Prepared, Request, Response,
+    Timeouts,
 };
 
 /// Answers by path.
 struct Mixed {
     prepared: Arc<Prepared>,
     file: Arc<std::fs::File>,
+    released: AtomicBool,
+}
+
+/// A source that keeps a request's body for longer than its handler ran.
+struct Outliving(sluicegate_http::RequestBody);
+
+impl BodySource for Outliving {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyFailure>>> {
+        let chunk = std::pin::pin!(self.0.chunk()).poll(cx);
+        chunk.map(|chunk| match chunk {
+            Ok(None) => None,
+            Ok(Some(bytes)) => Some(Ok(Frame::Data(Segment::Memory(bytes)))),
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+}
+
+/// A source that never has anything.
+struct Silent;
+
+impl BodySource for Silent {
+    fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyFailure>>> {
+        Poll::Pending
+    }
 }
 
 impl Mixed {
@@ -27,7 +53,7 @@ impl Mixed {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![b'f'; 3_000_000]).unwrap();
         let prepared = Arc::new(Prepared::new(200, &Fields::default(), b"prepared"));
-        Mixed { prepared, file: Arc::new(file) }
+        Mixed { prepared, file: Arc::new(file), released: AtomicBool::new(false) }
     }
 
     fn served(limits: Limits) -> Served {
@@ -67,6 +93,23 @@ impl Handler for Mixed {
             "/liar" => {
                 Response::new(200).with_body(Body::Stream(Box::new(Counting::new(Some(99)))))
             }
+            "/slow" => {
+                // Until the client has sent something more, or for ever.
+                std::future::poll_fn(|_| {
+                    if self.released.load(Ordering::Acquire) {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    }
+                })
+                .await;
+                Response::text(200, "slow")
+            }
+            "/stream-echo" => {
+                let body = std::mem::take(&mut request.body);
+                Response::new(200).with_body(Body::Stream(Box::new(Outliving(body))))
+            }
+            "/silent" => Response::new(200).with_body(Body::Stream(Box::new(Silent))),
             "/nothing" => Response::new(204),
             path => Response::text(404, format!("no {path}")),
         }
@@ -86,10 +129,7 @@ impl Counting {
 }
 
 impl BodySource for Counting {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame, sluicegate_http::response::BodyFailure>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyFailure>>> {
         self.next += 1;
         match self.next {
             // A source that is not always ready.
@@ -379,6 +419,72 @@ fn an_idle_connection_is_small() {
     let future = sluicegate_http::serve(socket, service);
     // Socket, timer, count, service, and the slot of the boxed active part.
     assert!(size_of_val(&future) <= 128, "{}", size_of_val(&future));
+}
+
+#[test]
+fn what_is_answered_is_not_held_back_by_what_is_not() {
+    let served = Mixed::served(Limits::default());
+    let mut client = served.connect();
+    client.send(get("/a") + &get("/slow"));
+    assert_eq!(client.answer().content, b"no /a");
+    let mut client = served.connect();
+    client.send(get("/silent"));
+    assert_eq!(client.head().field("Transfer-Encoding"), Some("chunked"));
+}
+
+#[test]
+fn a_client_that_goes_away_while_its_answer_is_made_is_noticed_in_time() {
+    let timeouts = Timeouts { send: Duration::from_millis(100), ..Timeouts::default() };
+    let served = Mixed::served(Limits { timeouts, ..Limits::default() });
+    for path in ["/slow", "/silent"] {
+        let mut client = served.connect();
+        client.send(get(path));
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(client.ends_in_a_reset(), "{path}");
+    }
+}
+
+#[test]
+fn a_body_that_is_kept_for_longer_than_its_request_ends_in_an_error() {
+    let served = Mixed::served(Limits::default());
+    let mut client = served.connect();
+    client.send("POST /stream-echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
+    client.send("hello");
+    assert!(client.ends_in_a_reset(), "and does not hang");
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_given_up() {
+    let timeouts = Timeouts { send: Duration::from_millis(500), ..Timeouts::default() };
+    let served = Mixed::served(Limits { timeouts, ..Limits::default() });
+    let mut client = served.connect();
+    sluicegate_sys::socket::set_receive_buffer(client.stream.as_fd(), 32 * 1024).unwrap();
+    client.send(get("/file"));
+    let (mut got, mut buffer) = (0, [0; 16 * 1024]);
+    // 3 MB at 16 KiB every 10 ms take longer than the kernel takes to ask for
+    // more, and the client is never silent.
+    loop {
+        let count = std::io::Read::read(&mut client.stream, &mut buffer).unwrap();
+        got += count;
+        if got >= 3_000_000 {
+            break;
+        }
+        assert!(count > 0, "cut after {got} bytes");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn the_last_answer_survives_what_the_client_sends_behind_its_request() {
+    let served = Mixed::served(Limits::default());
+    let mut client = served.connect();
+    client.send(get("/file").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    // The answer is in the kernel, the client has read none of it, and sends.
+    std::thread::sleep(Duration::from_millis(100));
+    client.send(get("/a"));
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(client.answer().content.len(), 3_000_000);
+    assert_eq!(client.rest(), b"");
 }
 
 #[test]

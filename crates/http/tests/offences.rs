@@ -230,6 +230,15 @@ fn a_client_that_goes_on_sending_still_gets_the_refusal() {
 }
 
 #[test]
+fn an_offence_in_a_head_request_gets_no_content() {
+    let setup = setup(Limits::default());
+    let ask = b"HEAD / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n";
+    let answer = setup.served.converse(ask, usize::MAX);
+    assert!(answer.starts_with(b"HTTP/1.1 417 "), "{}", answer.escape_ascii());
+    assert!(answer.ends_with(b"\r\n\r\n"), "{}", answer.escape_ascii());
+}
+
+#[test]
 fn a_client_that_goes_away_within_a_body_is_noticed() {
     let setup = setup(Limits::default());
     let mut client = setup.served.connect();

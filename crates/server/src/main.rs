@@ -4,18 +4,23 @@
 //! `files` answers requests with files. Nothing here makes a system call.
 
 #![forbid(unsafe_code)]
+// It panics when standard error is gone: `log::tell` does not.
+#![deny(clippy::print_stderr)]
 
 mod cli;
 mod files;
+mod log;
 mod serve;
 
 use std::process::ExitCode;
+
+use crate::log::tell;
 
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sluicegate: {error:#}");
+            tell(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

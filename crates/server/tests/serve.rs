@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, PROGRAM, Served};
 use sluicegate_testkit::corpus::{self, Tree};
 use sluicegate_testkit::need::Need;
+use sluicegate_testkit::process::Signal;
 use sluicegate_testkit::require;
 
 fn tree() -> Tree {
@@ -240,6 +241,57 @@ fn sigterm_lets_a_download_finish_and_takes_no_new_one() {
     corpus::verify(7, 0, &got[end + 4..]).unwrap();
     let status = served.child.wait_timeout(PATIENCE).unwrap();
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn sigterm_answers_the_requests_that_were_queued_before_it() {
+    let tree = tree();
+    for _ in 0..3 {
+        let mut served = Served::new(tree.path(), "1");
+        served.child.signal(Signal::STOP).unwrap();
+        let mut streams: Vec<_> = (0..40)
+            .map(|_| {
+                let mut stream = served.connect();
+                stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+                stream
+            })
+            .collect();
+        served.child.terminate().unwrap();
+        served.child.signal(Signal::CONT).unwrap();
+        for stream in &mut streams {
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", answer.escape_ascii());
+        }
+        assert!(served.child.wait_timeout(PATIENCE).unwrap().success());
+    }
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_stops_nothing() {
+    let tree = tree();
+    let mut command = Command::new("sh");
+    // The reader of the pipe ends at once; the program's output goes on.
+    let line = format!(
+        "exec 3>&1; {{ {PROGRAM} serve {} --listen 127.0.0.1:0 2>&1 >&3; echo $? >&3; }} | true",
+        tree.path().display()
+    );
+    command.args(["-c", &line]);
+    let mut served = Served::by(command);
+    assert_eq!(served.get("/style.css").status, 200);
+    let group = served.child.pid();
+    let server = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok())
+        .find(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
+            stat.contains("(sluicegate)") && fields.get(2) == Some(&group.to_string().as_str())
+        });
+    let server = rustix::process::Pid::from_raw(server.expect("the server runs")).unwrap();
+    rustix::process::kill_process(server, Signal::TERM).unwrap();
+    // Its last line is told to nobody, and its end is a success all the same.
+    served.child.wait_for_line(|line| line.trim() == "0", PATIENCE).unwrap();
 }
 
 #[test]

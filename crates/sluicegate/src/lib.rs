@@ -47,7 +47,7 @@ pub use segment::{FileRange, Segment};
 pub use socket::{SendContext, Socket};
 pub use strategy::{Strategy, Way};
 pub use transport::Transport;
-pub use worker::{Spawner, Worker};
+pub use worker::{Spawner, Worker, yield_now};
 
 /// Seconds since the Unix epoch, at the cost of a memory read.
 pub use sluicegate_sys::clock::unix_seconds;

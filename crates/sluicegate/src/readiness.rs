@@ -39,6 +39,10 @@ pub trait Readiness {
     /// Ready when a write may take something.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Edge>;
 
+    /// Ready once the peer has said that it sends no more, or the connection is
+    /// gone. Waits in the place of the task that waits to read.
+    fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// A read found nothing more, on the strength of `edge`. Without effect
     /// when a newer event has come since.
     fn clear_readable(&self, edge: Edge);

@@ -183,7 +183,15 @@ impl<R: Readiness> Socket<R> {
             *counted = ways;
             match result? {
                 Pumped::Drained => self.settle(),
-                Pumped::Blocked => self.readiness.clear_writable(edge),
+                Pumped::Blocked => {
+                    // Pipes are few: an empty one serves another meanwhile.
+                    if pipe.as_ref().is_some_and(|pipe| pipe.contained() == 0)
+                        && let Some(pipe) = pipe.take()
+                    {
+                        self.context.pipes.give_back(pipe);
+                    }
+                    self.readiness.clear_writable(edge);
+                }
                 Pumped::Spent => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -307,6 +315,12 @@ impl<R: Readiness> Socket<R> {
     /// Ready when something can be received, or the peer sends no more.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.readiness.poll_readable(cx).map(|_| ())
+    }
+
+    /// Ready once the peer has said that it sends no more, or the connection is
+    /// gone. It may still be reading: only sending tells.
+    pub fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.readiness.poll_hung_up(cx)
     }
 
     /// Receives into the spare room of `buffer`; 0 when the peer sends no more.

@@ -74,6 +74,19 @@ impl Spawner {
     }
 }
 
+/// Lets every other task that is ready run first.
+pub async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
 /// A reactor and the tasks of one thread.
 ///
 /// One worker per thread. Tasks wake one another without a system call; a
@@ -173,10 +186,17 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Dropping a task can wake others, which lands in the queue again:
-        // until it is empty. Tasks that only wait for the reactor go with
-        // their wakers, when the reactor's slots are dropped.
-        while let Some(runnable) = LOCAL.with(|(_, queue)| queue.borrow_mut().pop_front()) {
+        // A task that waits is held by its waker in the reactor, and holds the
+        // reactor: take the wakers out. Dropping a task can wake others, which
+        // lands in the queue again: until nothing is left.
+        loop {
+            let wakers = self.reactor.forget_wakers();
+            self.take_remote();
+            let runnable = LOCAL.with(|(_, queue)| queue.borrow_mut().pop_front());
+            if wakers.is_empty() && runnable.is_none() {
+                break;
+            }
+            drop(wakers);
             drop(runnable);
         }
         LOCAL.with(|(owner, _)| owner.set(0));
@@ -233,6 +253,25 @@ mod tests {
         worker.spawner().spawn(async { panic!("on purpose") }).detach();
         let reactor = worker.reactor().clone();
         worker.run(async move { reactor.sleep(Duration::from_millis(5)).await }).unwrap();
+    }
+
+    #[test]
+    fn a_dropped_worker_drops_the_tasks_that_wait() {
+        let worker = Worker::new().unwrap();
+        let held = Rc::new(());
+        for (reactor, held) in
+            (0..3).map(|_| (worker.reactor().clone(), Rc::clone(&held))).collect::<Vec<_>>()
+        {
+            let wait = async move {
+                reactor.sleep(Duration::from_secs(1000)).await;
+                drop(held);
+            };
+            worker.spawner().spawn(wait).detach();
+        }
+        worker.run(async {}).unwrap();
+        assert_eq!(Rc::strong_count(&held), 4);
+        drop(worker);
+        assert_eq!(Rc::strong_count(&held), 1);
     }
 
     #[test]

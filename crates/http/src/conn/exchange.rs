@@ -13,9 +13,7 @@ use super::outbound::{Asked, Outbound};
 use super::{Ending, Service};
 use crate::body::{BodyError, Mailbox, Part, RequestBody};
 use crate::handler::{Failure, Handler};
-use crate::{
-    Limits, Method, Offence, Request, RequestFraming, Response, expects_continue, keep_alive,
-};
+use crate::{Method, Offence, Request, RequestFraming, Response, expects_continue, keep_alive};
 
 /// Bytes of an unread body that are thrown away to keep the connection. A
 /// larger rest costs more than a new connection does.
@@ -24,6 +22,9 @@ const DISCARD: u64 = 64 * 1024;
 /// Queued bytes beyond which an answer is sent before the next pipelined
 /// request is looked at.
 const PIPELINED: u64 = 64 * 1024;
+
+/// Requests answered in a row before the other tasks of the thread have their turn.
+const TURN: u32 = 64;
 
 /// The interim answer that makes the client send its body. RFC 9110 section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -79,10 +80,14 @@ enum Head {
 impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
     async fn run(mut self, scratch: &mut Scratch) -> Result<Ending, Failure> {
         let Scratch { inbound, request } = scratch;
-        loop {
+        for turn in 1_u32.. {
+            if turn % TURN == 0 {
+                self.outbound().flush().await?;
+                sluicegate::yield_now().await;
+            }
             let more = match inbound.next_head(&mut request.head, &self.service.limits) {
                 Ok(more) => more,
-                Err(offence) => return self.refuse(offence).await,
+                Err(offence) => return self.refuse(offence, false).await,
             };
             if !more {
                 self.outbound().flush().await?;
@@ -90,7 +95,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
                     Ok(Head::Complete) => {}
                     Ok(Head::Nothing) => return Ok(Ending::Idle),
                     Ok(Head::End) => return Ok(Ending::Close),
-                    Err(Failure::Offence(offence)) => return self.refuse(offence).await,
+                    Err(Failure::Offence(offence)) => return self.refuse(offence, false).await,
                     Err(failure) => return Err(failure),
                 }
             }
@@ -105,6 +110,8 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
                 return Ok(Ending::Idle);
             }
         }
+        // The range above has no end that a connection reaches.
+        Ok(Ending::Close)
     }
 
     fn outbound(&mut self) -> Outbound<'_, R> {
@@ -155,13 +162,14 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
     ) -> Result<Option<Ending>, Failure> {
         let limits = &self.service.limits;
         *self.served = self.served.saturating_add(1);
+        let head_only = request.head.method() == Method::Head;
         let checked = RequestFraming::of(&request.head).and_then(|framing| {
             framing.check(limits.body)?;
             Ok((framing, expects_continue(&request.head)? && framing.has_body()))
         });
         let (framing, expects) = match checked {
             Ok(checked) => checked,
-            Err(offence) => return self.refuse(offence).await.map(Some),
+            Err(offence) => return self.refuse(offence, head_only).await.map(Some),
         };
         inbound.begin_body(framing);
         self.service.requests.fetch_add(1, Ordering::Relaxed);
@@ -175,21 +183,24 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             request.body = RequestBody::new(framing, Arc::clone(&mailbox));
             // RFC 9110 section 10.1.1: no interim answer once part of the body is here.
             let waits = expects && inbound.is_empty();
-            let state = upload.insert(Upload { mailbox, waits, timed: false, failed: None });
-            self.handle_with_body(inbound, request, state).await
+            upload = Some(Upload { mailbox, waits, timed: false, failed: None });
+            self.handle(inbound, request, upload.as_mut()).await?
         } else {
             request.body = RequestBody::default();
-            self.service.handler.handle(request).await
+            self.handle(inbound, request, None).await?
         };
         let waits = upload.as_ref().is_some_and(|upload| upload.waits);
-        match upload.and_then(|upload| upload.failed) {
-            Some(BodyError::Offence(offence)) => return self.refuse(offence).await.map(Some),
+        match upload.as_ref().and_then(|upload| upload.failed) {
+            Some(BodyError::Offence(offence)) => {
+                return self.refuse(offence, head_only).await.map(Some);
+            }
             Some(_) => return Ok(Some(Ending::Close)),
             None => {}
         }
         if let Err(offence) = inbound.discard_body(limits) {
-            return self.refuse(offence).await.map(Some);
+            return self.refuse(offence, head_only).await.map(Some);
         }
+        drop(upload);
         // A client that still waits for its interim answer may or may not send
         // the body: nobody can say where its next request begins.
         let unread = !inbound.body_is_done()
@@ -202,30 +213,35 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         let last = self.outbound().respond(asked, response).await? || last;
         if last {
             self.outbound().flush().await?;
-            let sending = !inbound.body_is_done() || !inbound.is_empty();
-            return Ok(Some(if sending { Ending::Linger } else { Ending::Close }));
+            return Ok(Some(Ending::Linger));
         }
         self.discard_rest(inbound).await
     }
 
-    /// Runs the handler, and receives the body as it asks for it.
-    async fn handle_with_body(
+    /// Runs the handler, and receives the body as it asks for it. What was
+    /// answered before is sent meanwhile.
+    async fn handle(
         &mut self,
         inbound: &mut Inbound,
         request: &mut Request,
-        upload: &mut Upload,
-    ) -> Response {
-        let mut handling = pin!(self.service.handler.handle(request));
-        let (socket, timer, limits) = (&mut *self.socket, &mut *self.timer, &self.service.limits);
+        mut upload: Option<&mut Upload>,
+    ) -> Result<Response, Failure> {
+        let service = self.service;
+        let mut handling = pin!(service.handler.handle(request));
+        let mut outbound = self.outbound();
+        let mut hung_up = false;
         poll_fn(|cx| {
             loop {
                 if let Poll::Ready(response) = handling.as_mut().poll(cx) {
-                    return Poll::Ready(response);
+                    return Poll::Ready(Ok(response));
                 }
-                if upload.failed.is_some() || !upload.mailbox.is_wanted(cx) {
-                    return Poll::Pending;
-                }
-                let part = ready!(upload.poll_part(cx, inbound, socket, timer, limits));
+                let wanted = upload
+                    .as_mut()
+                    .filter(|upload| upload.failed.is_none() && upload.mailbox.is_wanted(cx));
+                let Some(upload) = wanted else {
+                    return outbound.poll_meanwhile(cx, &mut hung_up).map(Err);
+                };
+                let part = ready!(upload.poll_part(cx, inbound, &mut outbound));
                 upload.mailbox.put(part.unwrap_or_else(|error| {
                     upload.failed = Some(error);
                     Part::Failed(error)
@@ -265,9 +281,9 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
 
     /// Answers an offence, after which nobody can say where the next message
     /// begins: the connection ends.
-    async fn refuse(&mut self, offence: Offence) -> Result<Ending, Failure> {
+    async fn refuse(&mut self, offence: Offence, head_only: bool) -> Result<Ending, Failure> {
         self.service.requests.fetch_add(1, Ordering::Relaxed);
-        let asked = Asked { head_only: false, chunked: true, last: true };
+        let asked = Asked { head_only, chunked: true, last: true };
         let page = Response::status_page(offence.status());
         let mut outbound = self.outbound();
         outbound.respond(asked, page).await?;
@@ -286,16 +302,22 @@ struct Upload {
     failed: Option<BodyError>,
 }
 
+impl Drop for Upload {
+    /// Whoever still holds the body is told that no more comes.
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}
+
 impl Upload {
     /// The next part of the body, received where it is not there yet.
     fn poll_part<R: Readiness>(
         &mut self,
         cx: &mut Context<'_>,
         inbound: &mut Inbound,
-        socket: &mut Socket<R>,
-        timer: &mut R::Timer,
-        limits: &Limits,
+        outbound: &mut Outbound<'_, R>,
     ) -> Poll<Result<Part, BodyError>> {
+        let Outbound { socket, timer, limits } = outbound;
         loop {
             if let Some(part) = inbound.next_part(limits)? {
                 return Poll::Ready(Ok(part));

@@ -74,7 +74,7 @@ impl<H: Handler> Service<H> {
 
     /// From now on every answer is the last of its connection. Idle
     /// connections close when they are next woken: see
-    /// [`sluicegate::Reactor::wake_readers`].
+    /// [`sluicegate::Reactor::wake_readers`], which a shared reactor has too.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -104,9 +104,9 @@ impl<H: Handler> Service<H> {
 enum Ending {
     /// All answered; the client may send more.
     Idle,
-    /// Close: nothing of the client's is unread.
+    /// Close: the client sends no more, or there is nothing to say to it.
     Close,
-    /// Close, but the client may still be sending.
+    /// The last answer is out: close once the client has it.
     Linger,
 }
 
@@ -131,10 +131,7 @@ where
                 if socket.poll_readable(cx).is_ready() {
                     return Poll::Ready(true);
                 }
-                if service.is_draining() || timer.poll_expired(cx).is_ready() {
-                    return Poll::Ready(false);
-                }
-                Poll::Pending
+                timer.poll_expired(cx).map(|()| false)
             })
             .await;
             if !readable {
@@ -144,13 +141,17 @@ where
             // idle connection small.
             let active = exchange::run(&mut socket, &*service, &mut timer, &mut served);
             match Box::pin(active).await {
+                // Only after a look at what the client has sent: closing on an
+                // unread request would reset the connection.
+                Ok(Ending::Idle) if service.is_draining() => return,
                 Ok(Ending::Idle) => {}
                 Ok(Ending::Close) => return,
                 Ok(Ending::Linger) | Err(Failure::Offence(_)) => {
-                    return Box::pin(linger::linger(&mut socket, &mut timer)).await;
+                    let patience = service.limits.timeouts.send;
+                    return Box::pin(linger::linger(&mut socket, &mut timer, patience)).await;
                 }
                 Err(Failure::Receive(_)) => return,
-                Err(Failure::Unread | Failure::Send(_) | Failure::Body(_)) => {
+                Err(Failure::Unread | Failure::Gone | Failure::Send(_) | Failure::Body(_)) => {
                     return socket.abort();
                 }
             }

@@ -1,10 +1,10 @@
 //! A response on its way into the socket's queue.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use sluicegate::{Readiness, Segment, Socket, Timer};
+use sluicegate::{Position, Readiness, Segment, Socket, Timer};
 
 use crate::chunked::{CRLF, chunk_head};
 use crate::encode::{self, Framing, Persistence};
@@ -133,7 +133,14 @@ impl<R: Readiness> Outbound<'_, R> {
         let mut left = source.length();
         let mut trailers = None;
         loop {
-            let frame = match poll_fn(|cx| source.poll_frame(cx)).await {
+            let mut hung_up = false;
+            let frame = poll_fn(|cx| match source.poll_frame(cx) {
+                Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+                // The head, and what the source has made so far, are not held
+                // back until it makes more.
+                Poll::Pending => self.poll_meanwhile(cx, &mut hung_up).map(Err),
+            });
+            let frame = match frame.await? {
                 None => break,
                 Some(frame) => frame.map_err(Failure::Body)?,
             };
@@ -189,19 +196,55 @@ impl<R: Readiness> Outbound<'_, R> {
         if self.socket.room() < segments { self.flush().await } else { Ok(()) }
     }
 
+    /// What there is to do while an answer, or more of it, is being made: sends
+    /// what is queued, and watches for a client that goes away. Ready when
+    /// there is nobody left to make it for.
+    ///
+    /// A FIN alone may be a half-close, and only sending tells: so a client
+    /// that sends no more still has `timeouts.send` for its answer to be made.
+    pub(super) fn poll_meanwhile(
+        &mut self,
+        cx: &mut Context<'_>,
+        hung_up: &mut bool,
+    ) -> Poll<Failure> {
+        if let Poll::Ready(Err(error)) = self.socket.poll_flush(cx) {
+            return Poll::Ready(Failure::Send(error));
+        }
+        if self.socket.poll_hung_up(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if !std::mem::replace(hung_up, true) {
+            self.timer.set(Some(self.socket.now() + self.limits.timeouts.send));
+        }
+        self.timer.poll_expired(cx).map(|()| Failure::Gone)
+    }
+
     /// Sends what is queued. A client that takes nothing for the time that it
     /// has is given up.
+    ///
+    /// The kernel has room again only when a third of its buffer is free, which
+    /// a slow reader may need minutes for. So it is the acknowledgements that
+    /// tell whether the client reads.
     pub(super) async fn flush(&mut self) -> Result<(), Failure> {
         let mut seen = None;
+        let mut acked = Position::START;
         poll_fn(|cx| {
             if let Poll::Ready(result) = self.socket.poll_flush(cx) {
                 return Poll::Ready(result.map_err(Failure::Send));
             }
             let accepted = self.socket.accepted_position();
-            if seen.replace(accepted) != Some(accepted) {
-                self.timer.set(Some(self.socket.now() + self.limits.timeouts.send));
+            let mut moved = seen.replace(accepted) != Some(accepted);
+            loop {
+                if moved {
+                    acked = self.socket.progress().map_err(Failure::Receive)?.acked;
+                    self.timer.set(Some(self.socket.now() + self.limits.timeouts.send));
+                }
+                ready!(self.timer.poll_expired(cx));
+                moved = self.socket.progress().map_err(Failure::Receive)?.acked > acked;
+                if !moved {
+                    return Poll::Ready(Err(Failure::Unread));
+                }
             }
-            self.timer.poll_expired(cx).map(|()| Err(Failure::Unread))
         })
         .await
     }

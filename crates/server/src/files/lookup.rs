@@ -1,6 +1,7 @@
 //! From a path in normal form to a file that is ready to be sent.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -16,6 +17,9 @@ use super::media_type;
 /// send. Measured: the copy of 16 KiB that is hot costs less than the second
 /// call that sendfile needs.
 pub(super) const SMALL: u64 = 16 * 1024;
+
+/// How often a path is tried again while others rename directories.
+const RENAMES: usize = 32;
 
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: usize = 3;
@@ -82,7 +86,7 @@ impl From<io::Error> for Refusal {
             Error::NotFound | Error::NotADirectory | Error::InvalidFilename => Refusal::Missing,
             // EXDEV: the name leads outside the root.
             Error::PermissionDenied | Error::CrossesDevices => Refusal::Forbidden,
-            Error::OutOfMemory => Refusal::Exhausted(error),
+            Error::OutOfMemory | Error::WouldBlock => Refusal::Exhausted(error),
             _ => match error.raw_os_error() {
                 Some(EMFILE | ENFILE) => Refusal::Exhausted(error),
                 // A socket, or a device without a driver; links in a circle.
@@ -93,9 +97,24 @@ impl From<io::Error> for Refusal {
     }
 }
 
+/// Opens a path. Somebody who renames directories meanwhile can make the kernel
+/// unsure whether a link stayed inside (EAGAIN): then it is asked again.
+fn open_beneath(root: &Root, path: &[u8], access: Access) -> Result<File, Refusal> {
+    let mut opened = root.open_beneath(path, access);
+    for _ in 0..RENAMES {
+        match &opened {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                opened = root.open_beneath(path, access);
+            }
+            _ => break,
+        }
+    }
+    Ok(opened?)
+}
+
 /// What is at `path` now, without reading it.
 pub(super) fn look(root: &Root, path: &[u8]) -> Result<Stamp, Refusal> {
-    Ok(stamp(root.open_beneath(path, Access::Look)?.as_fd())?)
+    Ok(stamp(open_beneath(root, path, Access::Look)?.as_fd())?)
 }
 
 /// Opens what is at `path`; `None` for a directory.
@@ -106,7 +125,7 @@ pub(super) fn open(root: &Root, path: &[u8]) -> Result<Option<Entry>, Refusal> {
         Kind::Directory => return Ok(None),
         Kind::Special => return Err(Refusal::Forbidden),
     }
-    let file = root.open_beneath(path, Access::Read)?;
+    let file = open_beneath(root, path, Access::Read)?;
     let stamp = stamp(file.as_fd())?;
     if stamp.kind != Kind::Regular {
         return Err(Refusal::Forbidden);
@@ -122,7 +141,7 @@ pub(super) fn open(root: &Root, path: &[u8]) -> Result<Option<Entry>, Refusal> {
 }
 
 /// Reads one version of a small file: never a part of one and a part of another.
-fn read(file: &std::fs::File, mut before: Stamp) -> Result<(Stamp, Vec<u8>), Refusal> {
+fn read(file: &File, mut before: Stamp) -> Result<(Stamp, Vec<u8>), Refusal> {
     for _ in 0..ATTEMPTS {
         let len = usize::try_from(before.len).unwrap_or(usize::MAX);
         let mut content = Vec::with_capacity(len);

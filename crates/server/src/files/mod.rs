@@ -14,6 +14,7 @@ use sluicegate_http::{Failure, Handler, Method, Request, RequestHead, Response, 
 
 use self::cache::Cache;
 use self::lookup::{Found, Refusal};
+use crate::log::tell;
 
 /// What a directory answers with when it is asked for by its name and a slash.
 const INDEX: &[u8] = b"index.html";
@@ -95,7 +96,7 @@ impl Files {
 
     fn refuse(path: &[u8], refusal: &Refusal) -> Response {
         if let Refusal::Failed(error) | Refusal::Exhausted(error) = refusal {
-            eprintln!("sluicegate: `{}`: {error}", path.escape_ascii());
+            tell(format_args!("`{}`: {error}", path.escape_ascii()));
         }
         Response::status_page(refusal.status())
     }
@@ -114,7 +115,7 @@ impl Handler for Files {
             | Failure::Offence(_)
             | Failure::Unread
             | Failure::Receive(_) => {}
-            ours => eprintln!("sluicegate: a response was cut: {ours}"),
+            ours => tell(format_args!("a response was cut: {ours}")),
         }
     }
 }

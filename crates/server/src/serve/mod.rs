@@ -15,6 +15,7 @@ use sluicegate::os::{Signal, Signals, raise_descriptors};
 use sluicegate_http::Handler;
 
 use self::shutdown::Shutdown;
+use crate::log::tell;
 
 /// Where to listen, and with how many threads.
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ where
                 match ended {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        eprintln!("sluicegate: worker {number} failed: {error}");
+                        tell(format_args!("worker {number} failed: {error}"));
                         std::process::exit(1);
                     }
                     // The panic hook has told of it.
@@ -74,7 +75,7 @@ where
     }
     announce(&listeners, subject, plan.workers)?;
     wait(&signals)?;
-    eprintln!("sluicegate: finishing open connections (a second signal ends at once)");
+    tell(format_args!("finishing open connections (a second signal ends at once)"));
     shutdown.begin();
     // The workers hold views of their own; without this one the sockets close
     // when the last of them has emptied its queue.

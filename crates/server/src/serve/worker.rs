@@ -14,6 +14,7 @@ use sluicegate::{Listener, Reactor, SendContext, Socket, Spawner, Worker};
 use sluicegate_http::{Handler, Limits, Service, serve};
 
 use super::shutdown::Shutdown;
+use crate::log::tell;
 
 /// How long open connections may take to finish after SIGTERM. Shorter than
 /// the 90 s after which systemd kills.
@@ -44,7 +45,7 @@ struct Shared<H> {
     /// Open connections.
     open: Rc<Cell<usize>>,
     /// Listeners that still accept.
-    accepting: Cell<usize>,
+    accepting: Rc<Cell<usize>>,
 }
 
 impl<F> Start<F> {
@@ -63,12 +64,17 @@ impl<F> Start<F> {
             context: self.context,
             shutdown: self.shutdown,
             open: Rc::default(),
-            accepting: Cell::new(self.listeners.len()),
+            accepting: Rc::default(),
         });
         for socket in self.listeners {
             let listener = Listener::new(socket, shared.reactor.clone())?;
             let shared = Rc::clone(&shared);
-            worker.spawner().spawn(async move { shared.accept_all(listener).await }).detach();
+            let accepting = Counted::new(&shared.accepting);
+            let accept_all = async move {
+                shared.accept_all(listener).await;
+                drop(accepting);
+            };
+            worker.spawner().spawn(accept_all).detach();
         }
         worker.run(async move {
             shared.shutdown.begun().await;
@@ -77,17 +83,17 @@ impl<F> Start<F> {
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Open(Rc<Cell<usize>>);
+/// Counts a connection, or a listener that accepts, for as long as it lives.
+struct Counted(Rc<Cell<usize>>);
 
-impl Open {
+impl Counted {
     fn new(count: &Rc<Cell<usize>>) -> Self {
         count.set(count.get() + 1);
-        Open(Rc::clone(count))
+        Counted(Rc::clone(count))
     }
 }
 
-impl Drop for Open {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -98,8 +104,8 @@ impl<H: Handler + 'static> Shared<H> {
     /// connection that the kernel has answered is not to be reset.
     async fn accept_all(&self, listener: Listener<Reactor>) {
         let mut complained = false;
-        let mut batch = 0;
-        loop {
+        let mut last_look = false;
+        for turn in 1_usize.. {
             let accepted = {
                 let mut accept = pin!(listener.accept());
                 poll_fn(|cx| match accept.as_mut().poll(cx) {
@@ -109,6 +115,12 @@ impl<H: Handler + 'static> Shared<H> {
                 .await
             };
             match accepted {
+                // The event of what is queued may not have been fetched yet: the
+                // queue itself is looked at once more.
+                None if !last_look => {
+                    last_look = true;
+                    self.reactor.wake_readers();
+                }
                 None => break,
                 Some(Ok((fd, _))) => {
                     let context = Arc::clone(&self.context);
@@ -116,26 +128,24 @@ impl<H: Handler + 'static> Shared<H> {
                         Ok(socket) => self.start(socket),
                         // The peer is gone already, or the kernel is out of
                         // memory for one more watch: the connection closes.
-                        Err(error) => eprintln!("sluicegate: a connection was dropped: {error}"),
+                        Err(error) => tell(format_args!("a connection was dropped: {error}")),
                     }
                 }
                 Some(Err(error)) => {
                     if !std::mem::replace(&mut complained, true) {
-                        eprintln!("sluicegate: cannot accept: {error} (this is said once)");
+                        tell(format_args!("cannot accept: {error} (this is said once)"));
                     }
                     self.reactor.sleep(EXHAUSTED).await;
                 }
             }
-            batch += 1;
-            if batch % BATCH == 0 {
-                yield_now().await;
+            if turn % BATCH == 0 {
+                sluicegate::yield_now().await;
             }
         }
-        self.accepting.set(self.accepting.get() - 1);
     }
 
     fn start(&self, socket: Socket<sluicegate::Registration>) {
-        let open = Open::new(&self.open);
+        let open = Counted::new(&self.open);
         let serving = serve(socket, Rc::clone(&self.service));
         self.spawner
             .spawn(async move {
@@ -155,20 +165,7 @@ impl<H: Handler + 'static> Shared<H> {
             self.reactor.sleep(LOOK).await;
         }
         if self.open.get() > 0 {
-            eprintln!("sluicegate: {} connections were cut at the end", self.open.get());
+            tell(format_args!("{} connections were cut at the end", self.open.get()));
         }
     }
-}
-
-/// Lets every other task that is ready run first.
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

@@ -13,7 +13,7 @@ use sluicegate_sys::epoll::{Epoll, Events, Interest};
 use sluicegate_sys::wake::Wake;
 
 use super::timers::Timers;
-use super::{DOORBELL, EVENTS, Key, READABLE, State, WRITABLE};
+use super::{DOORBELL, EVENTS, HUNG_UP, Key, READABLE, State, WRITABLE};
 use crate::readiness::{Edge, Readiness, Source, Timer};
 
 /// Watches descriptors for the tasks of one thread.
@@ -101,16 +101,29 @@ impl Reactor {
         std::future::poll_fn(|cx| timer.poll_expired(cx)).await;
     }
 
-    /// Wakes every task that waits for a descriptor to become readable, so
-    /// that it can look at what has changed around it.
+    /// Wakes every task that waits for a descriptor to become readable, to try
+    /// to read and to look at what has changed around it.
     pub fn wake_readers(&self) {
-        let readers: Vec<Waker> = {
-            let slots = self.inner.slots.borrow();
-            slots.iter().filter_map(|(_, slot)| slot.reader.clone()).collect()
-        };
+        let mut readers: Vec<Waker> = Vec::new();
+        for (_, slot) in self.inner.slots.borrow_mut().iter_mut() {
+            slot.state = slot.state.tried_again();
+            readers.extend(slot.reader.take());
+        }
         for reader in readers {
             reader.wake();
         }
+    }
+
+    /// Takes every waker that anybody has left here. They hold the tasks that
+    /// hold this reactor, so without this a worker that is dropped would keep
+    /// them all.
+    pub(crate) fn forget_wakers(&self) -> Vec<Waker> {
+        let mut wakers = self.inner.timers.borrow_mut().forget_wakers();
+        for (_, slot) in self.inner.slots.borrow_mut().iter_mut() {
+            wakers.extend(slot.reader.take());
+            wakers.extend(slot.writer.take());
+        }
+        wakers
     }
 
     /// Takes what is ready and wakes who waits for it. Waits for the first
@@ -228,6 +241,20 @@ impl Registration {
         Poll::Pending
     }
 
+    fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let replaced;
+        {
+            let mut slots = self.inner.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(self.index as usize) else { return Poll::Pending };
+            if slot.state.has(HUNG_UP) {
+                return Poll::Ready(());
+            }
+            replaced = slot.reader.replace(cx.waker().clone());
+        }
+        drop(replaced);
+        Poll::Pending
+    }
+
     fn clear(&self, edge: Edge, way: u16) {
         if let Some(slot) = self.inner.slots.borrow_mut().get_mut(self.index as usize) {
             slot.state = slot.state.cleared(way, edge);
@@ -244,6 +271,10 @@ impl Readiness for Registration {
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Edge> {
         self.poll(cx, WRITABLE)
+    }
+
+    fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_hang_up(cx)
     }
 
     fn clear_readable(&self, edge: Edge) {

@@ -22,8 +22,9 @@ const WRITABLE: u16 = 2;
 const HUNG_UP: u16 = 4;
 
 impl State {
-    /// A new socket can be written; whether it can be read, the first event tells.
-    const NEW: State = State(WRITABLE);
+    /// A new socket is worth a try both ways: its first request is often there
+    /// before the first event is.
+    const NEW: State = State(READABLE | WRITABLE);
 
     /// After an event. Errors and hang-ups make both ways ready, because the
     /// next call on either is what reports them.
@@ -39,6 +40,11 @@ impl State {
             bits |= HUNG_UP;
         }
         State(bits | (u16::from(self.tick().wrapping_add(1)) << 8))
+    }
+
+    /// Worth a try to read, whatever was seen before.
+    fn tried_again(self) -> State {
+        State((self.0 & 0xff) | READABLE | (u16::from(self.tick().wrapping_add(1)) << 8))
     }
 
     fn tick(self) -> u8 {

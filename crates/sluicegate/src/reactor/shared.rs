@@ -16,7 +16,7 @@ use slab::Slab;
 use sluicegate_sys::epoll::{Epoll, Events, Interest, Ready};
 use sluicegate_sys::nested::NestedEpoll;
 
-use super::{EVENTS, Key, READABLE, State, WRITABLE};
+use super::{EVENTS, HUNG_UP, Key, READABLE, State, WRITABLE};
 use crate::readiness::{Edge, Readiness, Source, Timer};
 
 /// Watches descriptors for tasks on any thread of a tokio runtime.
@@ -70,6 +70,23 @@ impl SharedReactor {
         let nested = NestedEpoll::new(epoll)?;
         tokio::spawn(drive(nested, Arc::downgrade(&inner)));
         Ok(SharedReactor { inner })
+    }
+
+    /// Wakes every task that waits for a descriptor to become readable, to try
+    /// to read and to look at what has changed around it.
+    pub fn wake_readers(&self) {
+        let slots: Vec<Arc<Slot>> =
+            lock(&self.inner.slots).iter().map(|(_, slot)| Arc::clone(slot)).collect();
+        for slot in slots {
+            let reader = {
+                let mut waiting = lock(&slot.waiting);
+                waiting.state = waiting.state.tried_again();
+                waiting.reader.take()
+            };
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+        }
     }
 
     fn watch_with(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<SharedRegistration> {
@@ -184,6 +201,17 @@ impl Readiness for SharedRegistration {
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Edge> {
         self.poll(cx, WRITABLE)
+    }
+
+    fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = lock(&self.slot.waiting);
+        if waiting.state.has(HUNG_UP) {
+            return Poll::Ready(());
+        }
+        let replaced = waiting.reader.replace(cx.waker().clone());
+        drop(waiting);
+        drop(replaced);
+        Poll::Pending
     }
 
     fn clear_readable(&self, edge: Edge) {

@@ -20,6 +20,9 @@ pub(super) struct Timers {
     generation: u32,
 }
 
+/// Entries out of date that are not worth a look through the heap.
+const SPARE: usize = 1024;
+
 #[derive(Debug)]
 struct Slot {
     generation: u32,
@@ -44,7 +47,23 @@ impl Timers {
     /// Ends a timer. Its waker is given back, to be dropped where dropping may
     /// run other code.
     pub(super) fn remove(&mut self, index: usize) -> Option<Waker> {
-        self.slots.try_remove(index).and_then(|slot| slot.waker)
+        let waker = self.slots.try_remove(index).and_then(|slot| slot.waker);
+        // The entry of a timer that is gone would stay until its time comes:
+        // for a minute of short connections that is millions of them.
+        if self.heap.len() > 2 * self.slots.len() + SPARE {
+            let slots = &self.slots;
+            self.heap.retain(|&Reverse((at, index, generation))| {
+                slots
+                    .get(index)
+                    .is_some_and(|slot| slot.generation == generation && slot.entered == Some(at))
+            });
+        }
+        waker
+    }
+
+    /// Takes all wakers.
+    pub(super) fn forget_wakers(&mut self) -> Vec<Waker> {
+        self.slots.iter_mut().filter_map(|(_, slot)| slot.waker.take()).collect()
     }
 
     pub(super) fn set(&mut self, index: usize, deadline: Option<Instant>) {
@@ -162,6 +181,21 @@ mod tests {
         timers.set(timer, Some(start + Duration::from_secs(1)));
         timers.poll(timer, start, &waker);
         assert_eq!(fired(&mut timers, start + Duration::from_secs(1)), 1);
+    }
+
+    #[test]
+    fn timers_that_came_and_went_leave_no_heap_behind() {
+        let start = Instant::now();
+        let mut timers = Timers::default();
+        let kept = timers.insert();
+        timers.set(kept, Some(start));
+        for _ in 0..100_000 {
+            let timer = timers.insert();
+            timers.set(timer, Some(start + Duration::from_secs(75)));
+            timers.remove(timer);
+        }
+        assert!(timers.heap.len() <= SPARE + 4, "{}", timers.heap.len());
+        assert_eq!(timers.next(), Some(start), "and what is still to come is kept");
     }
 
     #[test]

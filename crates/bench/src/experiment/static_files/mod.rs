@@ -41,7 +41,7 @@ pub(crate) struct StaticFiles {
     /// Short windows, no 8 downloads at once, no nginx with a file cache: under two minutes.
     #[arg(long)]
     quick: bool,
-    /// Where the results go, instead of runs/<date>-static.
+    /// Where the results go, instead of `runs/DATE-static`.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Measure these servers alone: names or families, such as nginx,floor.
