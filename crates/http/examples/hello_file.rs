@@ -1,7 +1,6 @@
 //! A server for one file, on a worker of our own: `hello_file FILE [ADDRESS]`.
 
-use std::rc::Rc;
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use sluicegate::{Listener, SendContext, Socket, Worker, file::stamp, listen};
 use sluicegate_http::{FileResponse, Handler, Limits, Request, Response, Service, serve};
@@ -20,18 +19,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let version = stamp(std::os::fd::AsFd::as_fd(&file))?;
     let hello = Hello(FileResponse::from_file(file, &version, Some("text/plain")));
     let service = Rc::new(Service::new(hello, Limits::default()));
-
     let worker = Worker::new()?;
     let address = args.next().unwrap_or("127.0.0.1:8080".into()).parse()?;
     let listener = Listener::new(listen(address)?, worker.reactor().clone())?;
     println!("http://{}", listener.local_address()?.ok_or("no address")?);
-    let (context, spawner) = (Arc::new(SendContext::default()), worker.spawner().clone());
+    let (context, reactor) = (Arc::new(SendContext::default()), worker.reactor().clone());
+    let spawner = worker.spawner().clone();
     worker.run(async move {
         loop {
-            let (fd, _) = listener.accept().await?;
-            let context = Arc::clone(&context);
-            let socket = Socket::with_context(fd, listener.source(), context)?;
-            spawner.spawn(serve(socket, Rc::clone(&service))).detach();
+            let Ok((fd, _)) = listener.accept().await else {
+                reactor.sleep(std::time::Duration::from_millis(100)).await;
+                continue; // Out of descriptors: the connection waits in the queue.
+            };
+            if let Ok(socket) = Socket::with_context(fd, &reactor, Arc::clone(&context)) {
+                spawner.spawn(serve(socket, Rc::clone(&service))).detach();
+            }
         }
     })?
 }

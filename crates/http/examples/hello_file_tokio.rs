@@ -26,9 +26,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("http://{}", listener.local_address()?.ok_or("no address")?);
     let context = Arc::new(SendContext::default());
     loop {
-        let (fd, _) = listener.accept().await?;
-        let context = Arc::clone(&context);
-        let socket = Socket::with_context(fd, listener.source(), context)?;
-        tokio::spawn(serve(socket, Arc::clone(&service)));
+        let Ok((fd, _)) = listener.accept().await else {
+            // Out of descriptors: the connection waits in the queue.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        if let Ok(socket) = Socket::with_context(fd, listener.source(), Arc::clone(&context)) {
+            tokio::spawn(serve(socket, Arc::clone(&service)));
+        }
     }
 }
