@@ -10,6 +10,7 @@ use std::process::Command;
 use common::{PATIENCE, PROGRAM, Served, exchange};
 use sluicegate_testkit::corpus::Tree;
 use sluicegate_testkit::need::Need;
+use sluicegate_testkit::process::find_program;
 use sluicegate_testkit::require;
 
 /// One receive, one send, one wait; the waits are shared when several
@@ -22,7 +23,7 @@ const CALLS_PER_REQUEST: f64 = 3.05;
 const INSTRUCTIONS_PER_REQUEST: f64 = 9_100.0;
 
 fn serve_under(tool: &[&str], directory: &Path) -> Served {
-    let mut command = Command::new(tool[0]);
+    let mut command = Command::new(find_program(tool[0]).unwrap());
     command.args(&tool[1..]).arg(PROGRAM).arg("serve").arg(directory);
     command.args(["--listen", "127.0.0.1:0", "--workers", "1"]);
     Served::by(command)

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, PROGRAM, Served};
 use sluicegate_testkit::corpus::{self, Tree};
 use sluicegate_testkit::need::Need;
-use sluicegate_testkit::process::Signal;
+use sluicegate_testkit::process::{Signal, find_program};
 use sluicegate_testkit::require;
 
 fn tree() -> Tree {
@@ -326,7 +326,7 @@ fn curl_downloads_resumes_and_asks_by_validators() {
     let out = tempfile::tempdir().unwrap();
     let target = out.path().join("large.bin");
     let curl = |args: &[&str]| {
-        let output = Command::new("curl")
+        let output = Command::new(find_program("curl").unwrap())
             .args(["--silent", "--show-error", "--max-time", "20", "--output"])
             .arg(&target)
             .args(["--write-out", "%{http_code} %{size_download}"])
