@@ -36,11 +36,18 @@ enum Command {
 #[derive(Debug, Args)]
 struct Listen {
     /// Address and port to listen on; may be given several times.
-    #[arg(long = "listen", value_name = "ADDRESS:PORT", default_value = LISTEN)]
+    #[arg(long = "listen", value_name = "ADDRESS:PORT", default_value = LISTEN, value_parser = address)]
     addresses: Vec<SocketAddr>,
     /// Threads that serve connections [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+}
+
+/// An address and a port, as `--listen` takes them.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned()
+    })
 }
 
 impl Listen {

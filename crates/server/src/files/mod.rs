@@ -86,9 +86,10 @@ impl Files {
     /// directory, and what is not there is not there.
     fn without_index(root: &Root, path: &[u8]) -> Response {
         match lookup::look(root, path) {
-            Ok(stamp) if stamp.kind == sluicegate::file::Kind::Directory => {
-                Response::status_page(403)
-            }
+            Ok(stamp) if stamp.kind == sluicegate::file::Kind::Directory => Response::text(
+                403,
+                "403 Forbidden\n\nThis directory has no index.html, and is not listed.\n",
+            ),
             Ok(_) => Response::status_page(404),
             Err(refusal) => Self::refuse(path, &refusal),
         }
