@@ -213,6 +213,32 @@ fn more_files_than_descriptors_are_kept_open_are_all_served() {
 }
 
 #[test]
+fn connections_that_come_one_by_one_are_spread_over_the_workers() {
+    let tree = tree();
+    let served = Served::new(tree.path(), "2");
+    let mut streams = Vec::new();
+    for _ in 0..60 {
+        let mut stream = served.connect();
+        common::exchange(&mut stream, "/style.css", 5);
+        streams.push(stream);
+    }
+    // Each worker's epoll set, as the kernel shows it: one line for each watch.
+    let fds = format!("/proc/{}/fdinfo", served.child.pid());
+    let mut watches: Vec<usize> = std::fs::read_dir(fds)
+        .unwrap()
+        .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
+        .map(|info| info.lines().filter(|line| line.starts_with("tfd:")).count())
+        .filter(|&count| count > 0)
+        .collect();
+    watches.sort_unstable();
+    // A listener and a doorbell each, and half of the connections.
+    assert_eq!(watches, [32, 32]);
+    for stream in &mut streams {
+        common::exchange(stream, "/style.css", 5);
+    }
+}
+
+#[test]
 fn sigterm_lets_a_download_finish_and_takes_no_new_one() {
     let tree = tree();
     let mut served = Served::new(tree.path(), "2");

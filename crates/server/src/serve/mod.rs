@@ -1,5 +1,6 @@
 //! Workers around a handler, from the first connection to the last.
 
+mod balance;
 mod shutdown;
 mod worker;
 
@@ -14,6 +15,7 @@ use sluicegate::SendContext;
 use sluicegate::os::{Signal, Signals, raise_descriptors};
 use sluicegate_http::Handler;
 
+use self::balance::Balance;
 use self::shutdown::Shutdown;
 use crate::log::tell;
 
@@ -47,9 +49,12 @@ where
         plan.addresses.iter().map(|&address| open(address)).collect::<Result<Vec<_>>>()?;
     let shutdown = Arc::new(Shutdown::default());
     let context = Arc::new(SendContext::default());
+    let balance = Balance::new(plan.workers);
     let mut threads = Vec::new();
     for number in 0..plan.workers {
         let worker = worker::Start {
+            number,
+            balance: Arc::clone(&balance),
             listeners: listeners.clone(),
             shutdown: Arc::clone(&shutdown),
             context: Arc::clone(&context),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use sluicegate::{Listener, Reactor, SendContext, Socket, Spawner, Worker};
 use sluicegate_http::{Handler, Limits, Service, serve};
 
+use super::balance::{Balance, Counted};
 use super::shutdown::Shutdown;
 use crate::log::tell;
 
@@ -29,6 +30,9 @@ const BATCH: usize = 64;
 
 /// What a worker starts with.
 pub(super) struct Start<F> {
+    /// Which worker it is.
+    pub(super) number: usize,
+    pub(super) balance: Arc<Balance>,
     pub(super) listeners: Vec<Arc<OwnedFd>>,
     pub(super) shutdown: Arc<Shutdown>,
     pub(super) context: Arc<SendContext>,
@@ -42,9 +46,9 @@ struct Shared<H> {
     service: Rc<Service<H>>,
     context: Arc<SendContext>,
     shutdown: Arc<Shutdown>,
-    /// Open connections.
-    open: Rc<Cell<usize>>,
-    /// Listeners that still accept.
+    number: usize,
+    balance: Arc<Balance>,
+    /// Tasks that may still bring connections.
     accepting: Rc<Cell<usize>>,
 }
 
@@ -63,19 +67,27 @@ impl<F> Start<F> {
             service: Rc::new(Service::new((self.handler)()?, Limits::default())),
             context: self.context,
             shutdown: self.shutdown,
-            open: Rc::default(),
+            number: self.number,
+            balance: self.balance,
             accepting: Rc::default(),
         });
         for socket in self.listeners {
             let listener = Listener::new(socket, shared.reactor.clone())?;
             let shared = Rc::clone(&shared);
-            let accepting = Counted::new(&shared.accepting);
+            let accepting = Accepting::new(&shared.accepting);
             let accept_all = async move {
                 shared.accept_all(listener).await;
                 drop(accepting);
             };
             worker.spawner().spawn(accept_all).detach();
         }
+        let accepting = Accepting::new(&shared.accepting);
+        let inbox = Rc::clone(&shared);
+        let take_handed = async move {
+            inbox.take_handed().await;
+            drop(accepting);
+        };
+        worker.spawner().spawn(take_handed).detach();
         worker.run(async move {
             shared.shutdown.begun().await;
             shared.drain().await;
@@ -83,17 +95,17 @@ impl<F> Start<F> {
     }
 }
 
-/// Counts a connection, or a listener that accepts, for as long as it lives.
-struct Counted(Rc<Cell<usize>>);
+/// Counts a task that may bring connections, for as long as it lives.
+struct Accepting(Rc<Cell<usize>>);
 
-impl Counted {
+impl Accepting {
     fn new(count: &Rc<Cell<usize>>) -> Self {
         count.set(count.get() + 1);
-        Counted(Rc::clone(count))
+        Accepting(Rc::clone(count))
     }
 }
 
-impl Drop for Counted {
+impl Drop for Accepting {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -123,12 +135,8 @@ impl<H: Handler + 'static> Shared<H> {
                 }
                 None => break,
                 Some(Ok((fd, _))) => {
-                    let context = Arc::clone(&self.context);
-                    match Socket::with_context(fd, &self.reactor, context) {
-                        Ok(socket) => self.start(socket),
-                        // The peer is gone already, or the kernel is out of
-                        // memory for one more watch: the connection closes.
-                        Err(error) => tell(format_args!("a connection was dropped: {error}")),
+                    if let Some((fd, counted)) = self.balance.place(self.number, fd) {
+                        self.start(fd, counted);
                     }
                 }
                 Some(Err(error)) => {
@@ -144,28 +152,55 @@ impl<H: Handler + 'static> Shared<H> {
         }
     }
 
-    fn start(&self, socket: Socket<sluicegate::Registration>) {
-        let open = Counted::new(&self.open);
-        let serving = serve(socket, Rc::clone(&self.service));
-        self.spawner
-            .spawn(async move {
-                serving.await;
-                drop(open);
+    /// Serves the connections that other workers hand to this one.
+    async fn take_handed(&self) {
+        loop {
+            let handed = poll_fn(|cx| {
+                let handed = self.balance.poll_handed(self.number, cx);
+                if handed.is_ready() {
+                    return handed.map(Some);
+                }
+                self.shutdown.poll_begun(cx).map(|()| None)
             })
-            .detach();
+            .await;
+            let is_last = handed.is_none();
+            for (fd, counted) in handed.unwrap_or_else(|| self.balance.close(self.number)) {
+                self.start(fd, counted);
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    fn start(&self, fd: OwnedFd, counted: Counted) {
+        match Socket::with_context(fd, &self.reactor, Arc::clone(&self.context)) {
+            Ok(socket) => {
+                let serving = serve(socket, Rc::clone(&self.service));
+                let serving = async move {
+                    serving.await;
+                    drop(counted);
+                };
+                self.spawner.spawn(serving).detach();
+            }
+            // The peer is gone already, or the kernel is out of memory for one
+            // more watch: the connection closes.
+            Err(error) => tell(format_args!("a connection was dropped: {error}")),
+        }
     }
 
     async fn drain(&self) {
         const LOOK: Duration = Duration::from_millis(5);
         self.service.drain();
         let end = Instant::now() + DRAIN;
-        while (self.accepting.get() > 0 || self.open.get() > 0) && Instant::now() < end {
+        let open = || self.balance.open(self.number);
+        while (self.accepting.get() > 0 || open() > 0) && Instant::now() < end {
             // Idle connections look around, find the drain, and close.
             self.reactor.wake_readers();
             self.reactor.sleep(LOOK).await;
         }
-        if self.open.get() > 0 {
-            tell(format_args!("{} connections were cut at the end", self.open.get()));
+        if open() > 0 {
+            tell(format_args!("{} connections were cut at the end", open()));
         }
     }
 }
