@@ -76,24 +76,6 @@ struct Pending {
     queue: SendQueue,
     ledger: Ledger,
     pipe: Option<Pipe>,
-    cork: Cork,
-    /// What the shared counters know already.
-    counted: WayBytes,
-}
-
-/// Whether the socket holds back segments that are not full (`TCP_CORK`): while
-/// a spliced file is queued to a peer on the loopback, and not a moment longer.
-///
-/// Acknowledgements come back there while the file is still being queued, and
-/// each would push what happens to lie in the last segment. To a receiver that
-/// is faster than we are, holding it back saves a fifth on the loopback; over
-/// veth it costs a seventh, since the receiver starts later (bench `static`,
-/// floors with and without `-cork`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cork {
-    Off,
-    Wanted,
-    On,
 }
 
 impl<R: Readiness> Socket<R> {
@@ -141,15 +123,9 @@ impl<R: Readiness> Socket<R> {
                 queue: SendQueue::new(position),
                 ledger: Ledger::new(position),
                 pipe: None,
-                cork: Cork::Off,
-                counted: WayBytes::default(),
             })
         });
-        let end = pending.queue.push(segment, way)?;
-        if way == Way::Splice && pending.cork == Cork::Off && is_loopback(self.fd.as_fd()) {
-            pending.cork = Cork::Wanted;
-        }
-        Ok(end)
+        pending.queue.push(segment, way)
     }
 
     /// Where the stream ends that was queued so far.
@@ -166,21 +142,16 @@ impl<R: Readiness> Socket<R> {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         while let Some(pending) = &mut self.pending {
             let edge = ready!(self.readiness.poll_writable(cx));
-            let Pending { queue, ledger, pipe, cork, counted } = &mut **pending;
-            if *cork == Cork::Wanted {
-                // A refusal costs speed and nothing else.
-                let _ = socket::set_cork(self.fd.as_fd(), true);
-                *cork = Cork::On;
-            }
+            let Pending { queue, ledger, pipe } = &mut **pending;
+            let before = ledger.ways();
             let mut kernel = Kernel { fd: self.fd.as_fd(), pipe, pipes: &self.context.pipes };
             let result = pump(queue, ledger, &mut kernel, BUDGET);
             let ways = ledger.ways();
             self.context.counters.add(WayBytes {
-                copied: ways.copied - counted.copied,
-                sendfile: ways.sendfile - counted.sendfile,
-                spliced: ways.spliced - counted.spliced,
+                copied: ways.copied - before.copied,
+                sendfile: ways.sendfile - before.sendfile,
+                spliced: ways.spliced - before.spliced,
             });
-            *counted = ways;
             match result? {
                 Pumped::Drained => self.settle(),
                 Pumped::Blocked => {
@@ -201,15 +172,10 @@ impl<R: Readiness> Socket<R> {
         Poll::Ready(Ok(()))
     }
 
-    /// Nothing is to be sent any more: keep the position, let go what is held
-    /// back, give the rest back.
+    /// Nothing is to be sent any more: keep the position, give the rest back.
     fn settle(&mut self) {
         if let Some(pending) = self.pending.take() {
             self.position = pending.queue.accepted();
-            if pending.cork == Cork::On {
-                // It fails only where the connection is gone.
-                let _ = socket::set_cork(self.fd.as_fd(), false);
-            }
             if let Some(pipe) = pending.pipe {
                 self.context.pipes.give_back(pipe);
             }
@@ -413,12 +379,6 @@ impl<R: Readiness> AsFd for Socket<R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Whether the peer is on the loopback: traffic to 127.0.0.0/8 and ::1 never
-/// leaves the host (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3).
-fn is_loopback(fd: BorrowedFd<'_>) -> bool {
-    matches!(socket::peer_address(fd), Ok(Some(peer)) if peer.ip().to_canonical().is_loopback())
 }
 
 /// The kernel's end of a socket.

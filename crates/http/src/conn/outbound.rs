@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use sluicegate::{Position, Readiness, Segment, Socket, Timer};
+use sluicegate::{Position, Readiness, Segment, SendError, Socket, Timer};
 
 use crate::chunked::{CRLF, chunk_head};
 use crate::encode::{self, Framing, Persistence};
@@ -219,6 +219,12 @@ impl<R: Readiness> Outbound<'_, R> {
         self.timer.poll_expired(cx).map(|()| Failure::Gone)
     }
 
+    /// How far the client's TCP has acknowledged.
+    fn acked(&mut self) -> Result<Position, Failure> {
+        let progress = self.socket.progress().map_err(SendError::Connection)?;
+        Ok(progress.acked)
+    }
+
     /// Sends what is queued. A client that takes nothing for the time that it
     /// has is given up.
     ///
@@ -236,11 +242,11 @@ impl<R: Readiness> Outbound<'_, R> {
             let mut moved = seen.replace(accepted) != Some(accepted);
             loop {
                 if moved {
-                    acked = self.socket.progress().map_err(Failure::Receive)?.acked;
+                    acked = self.acked()?;
                     self.timer.set(Some(self.socket.now() + self.limits.timeouts.send));
                 }
                 ready!(self.timer.poll_expired(cx));
-                moved = self.socket.progress().map_err(Failure::Receive)?.acked > acked;
+                moved = self.acked()? > acked;
                 if !moved {
                     return Poll::Ready(Err(Failure::Unread));
                 }

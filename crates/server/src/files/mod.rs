@@ -115,6 +115,7 @@ impl Handler for Files {
             Failure::Send(sluicegate::SendError::Connection(_))
             | Failure::Offence(_)
             | Failure::Unread
+            | Failure::Gone
             | Failure::Receive(_) => {}
             ours => tell(format_args!("a response was cut: {ours}")),
         }

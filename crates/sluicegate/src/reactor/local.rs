@@ -241,20 +241,6 @@ impl Registration {
         Poll::Pending
     }
 
-    fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let replaced;
-        {
-            let mut slots = self.inner.slots.borrow_mut();
-            let Some(slot) = slots.get_mut(self.index as usize) else { return Poll::Pending };
-            if slot.state.has(HUNG_UP) {
-                return Poll::Ready(());
-            }
-            replaced = slot.reader.replace(cx.waker().clone());
-        }
-        drop(replaced);
-        Poll::Pending
-    }
-
     fn clear(&self, edge: Edge, way: u16) {
         if let Some(slot) = self.inner.slots.borrow_mut().get_mut(self.index as usize) {
             slot.state = slot.state.cleared(way, edge);
@@ -274,7 +260,17 @@ impl Readiness for Registration {
     }
 
     fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_hang_up(cx)
+        let replaced;
+        {
+            let mut slots = self.inner.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(self.index as usize) else { return Poll::Pending };
+            if slot.state.has(HUNG_UP) {
+                return Poll::Ready(());
+            }
+            replaced = slot.reader.replace(cx.waker().clone());
+        }
+        drop(replaced);
+        Poll::Pending
     }
 
     fn clear_readable(&self, edge: Edge) {
