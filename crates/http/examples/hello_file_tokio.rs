@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluicegate::{Listener, SendContext, SharedReactor, Socket, file::stamp, listen};
+use sluicegate::{Listener, SendContext, SharedReactor, Socket, listen};
 use sluicegate_http::{FileResponse, Handler, Limits, Request, Response, Service, serve};
 
 struct Hello(FileResponse);
@@ -16,9 +16,9 @@ impl Handler for Hello {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let file = Arc::new(std::fs::File::open(args.next().ok_or("which file?")?)?);
-    let version = stamp(std::os::fd::AsFd::as_fd(&file))?;
-    let hello = Hello(FileResponse::from_file(file, &version, Some("text/plain")));
+    let path = args.next().ok_or("which file?")?;
+    let file = FileResponse::open(path, "text/plain")?;
+    let hello = Hello(file);
     let service = Arc::new(Service::new(hello, Limits::default()));
 
     let address = args.next().unwrap_or("127.0.0.1:8080".into()).parse()?;

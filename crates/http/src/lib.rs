@@ -1,7 +1,7 @@
 //! The HTTP/1.1 engine of Sluicegate.
 //!
 //! Bytes come in, a [`RequestHead`] and a body come out; a response goes the other way. The
-//! modules are declared in the order in which a request meets them. Those up to `range` are
+//! modules are declared in the order in which a request meets them. Those up to `coding` are
 //! pure: no socket, no clock, no panic on any input, and the verdict on a message never depends on
 //! how its bytes were split into reads.
 //!
@@ -9,6 +9,7 @@
 //! bytes ─ HeadScanner ─ RequestHead ─ RequestFraming ─ ChunkedDecoder ─ body
 //!              │             ├ normalise (path)
 //!           Offence          ├ conditional, etag, range
+//!                            ├ coding
 //!                            └ keep_alive, expects_continue
 //! ```
 //!
@@ -42,6 +43,8 @@ pub mod conditional;
 
 pub mod range;
 
+pub mod coding;
+
 mod date;
 
 mod encode;
@@ -62,10 +65,11 @@ mod conn;
 
 pub use body::{BodyError, RequestBody};
 pub use chunked::{CRLF, ChunkHead, ChunkedDecoder, Event, LAST_CHUNK, Step, chunk_head};
+pub use coding::{AcceptedCodings, Coding};
 pub use conditional::{Precondition, Validators, evaluate, if_range_holds};
 pub use conn::{Service, serve};
 pub use etag::EntityTag;
-pub use file::FileResponse;
+pub use file::{FileMetadata, FileResponse};
 pub use framing::{RequestFraming, expects_continue, keep_alive};
 pub use handler::{Failure, Handler};
 pub use head::{Known, ListMembers, Method, RequestHead, TargetForm, Version};

@@ -65,6 +65,20 @@ impl Fields {
         self.lines.extend_from_slice(&others.lines);
     }
 
+    /// Takes all lines of that name away, in any case.
+    pub fn remove(&mut self, name: &str) {
+        let mut kept = Vec::with_capacity(self.lines.len());
+        for line in self.lines.split_inclusive(|&byte| byte == b'\n') {
+            let is_named = line.split_at_checked(name.len()).is_some_and(|(start, rest)| {
+                start.eq_ignore_ascii_case(name.as_bytes()) && rest.starts_with(b":")
+            });
+            if !is_named {
+                kept.extend_from_slice(line);
+            }
+        }
+        self.lines = kept;
+    }
+
     /// The lines as they are sent.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -202,6 +216,19 @@ impl Response {
         self
     }
 
+    /// With other content of another type. Has no effect on a prepared answer.
+    pub(crate) fn with_content(mut self, content_type: Option<&str>, content: Body) -> Self {
+        if let Kind::Built { fields, body, .. } = &mut self.kind {
+            fields.remove("Content-Type");
+            if let Some(content_type) = content_type {
+                // One that does not fit was left out before.
+                let _ = fields.add("Content-Type", content_type);
+            }
+            *body = content;
+        }
+        self
+    }
+
     /// Adds a header field. Has no effect on a prepared answer.
     ///
     /// # Errors
@@ -243,6 +270,11 @@ mod tests {
             assert!(fields.add(name, value).is_err(), "{name}: {value}");
         }
         assert!(fields.as_bytes().is_empty());
+        fields.add("Xx-Good", "1").unwrap();
+        fields.add("X-Goo", "2").unwrap();
+        fields.remove("x-goo");
+        assert_eq!(fields.as_bytes(), b"Xx-Good: 1\r\n");
+        fields.remove("XX-GOOD");
         fields.add("X-Good", "a\tb \u{e9}").unwrap();
         assert_eq!(fields.as_bytes(), "X-Good: a\tb \u{e9}\r\n".as_bytes());
     }

@@ -37,7 +37,7 @@ pub use ledger::{Ledger, Progress};
 pub use listener::{Listener, listen};
 pub use pipes::PipePool;
 pub use position::Position;
-pub use pump::{Pumped, SendError, pump};
+pub use pump::{FileError, FileFault, Pumped, SendError, pump};
 pub use queue::{QueueFull, SendQueue, Transmit};
 pub use reactor::local::{LocalTimer, Reactor, Registration};
 #[cfg(feature = "tokio")]
@@ -45,7 +45,7 @@ pub use reactor::shared::{SharedReactor, SharedRegistration, SharedTimer};
 pub use readiness::{Edge, Readiness, Source, Timer};
 pub use segment::{FileRange, Segment};
 pub use socket::{SendContext, Socket};
-pub use strategy::{Strategy, Way};
+pub use strategy::{COPY_UP_TO, SPLICE_FROM, Strategy, Way};
 pub use transport::Transport;
 pub use worker::{Spawner, Worker, yield_now};
 
@@ -54,8 +54,8 @@ pub use sluicegate_sys::clock::unix_seconds;
 
 /// Files beneath a directory: opening them, and telling one version from another.
 pub mod file {
-    pub use sluicegate_sys::file::{Kind, Stamp, read_at, stamp};
-    pub use sluicegate_sys::open::{Access, Root};
+    pub use sluicegate_sys::file::{Difference, Kind, Stamp, read_at, stamp};
+    pub use sluicegate_sys::open::{Access, Links, Root, path_of};
 }
 
 /// What a program around the sockets needs of the host.

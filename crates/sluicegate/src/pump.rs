@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 
 use bytes::Bytes;
+use sluicegate_sys::file::{Difference, Stamp};
 use thiserror::Error;
 
 use crate::ledger::Ledger;
@@ -25,23 +26,40 @@ pub enum Pumped {
 /// cut the connection.
 #[derive(Debug, Error)]
 pub enum SendError {
-    /// The file ended before the range did: somebody truncated it.
-    #[error("the file ends at byte {offset}, before the range that was to be sent")]
-    Truncated {
-        /// Where it ended, in bytes from its start.
-        offset: u64,
-    },
-    /// A read from the file failed: our side's fault.
-    #[error("reading the file at byte {offset}: {source}")]
-    File {
-        /// Where, in bytes from its start.
-        offset: u64,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    /// The file is not what was to be sent, or cannot be read: our side's fault.
+    #[error(transparent)]
+    File(Box<FileError>),
     /// The connection failed: the peer or the network.
     #[error("sending: {0}")]
     Connection(#[source] io::Error),
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Error)]
+#[error("{file}, byte {offset}: {cause}")]
+pub struct FileError {
+    /// What the file is called.
+    pub file: String,
+    /// From where on nothing of it was sent, in bytes from its start.
+    pub offset: u64,
+    /// What is wrong.
+    #[source]
+    pub cause: FileFault,
+}
+
+/// What can be wrong with a file that is being sent.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FileFault {
+    /// It ends there, before the range did: somebody truncated it.
+    #[error("it ends there, before the range that was to be sent")]
+    Truncated,
+    /// It is not in the version that was to be sent.
+    #[error("it was changed while it was sent: {0}")]
+    Changed(Difference),
+    /// The kernel cannot read it.
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
 }
 
 /// Sends from `queue` by `transport`, enters what was accepted into `ledger`,
@@ -65,39 +83,54 @@ pub fn pump<T: Transport>(
         }
         let step = match transmit {
             Transmit::Send { more } => send(queue, transport, more).map(|n| (Way::Copy, n)),
-            Transmit::Sendfile { file, offset, len } => {
+            Transmit::Sendfile { file, version, offset, len } => {
+                check(transport, file, version, offset)?;
                 match transport.sendfile(file, offset, len) {
-                    Ok(0) => return Err(SendError::Truncated { offset }),
+                    Ok(0) => return Err(fault(transport, file, offset, FileFault::Truncated)),
                     Err(error) if error.kind() == ErrorKind::InvalidInput => {
                         queue.handle_refused();
                         continue;
                     }
                     Err(error) if is_disk(&error) => {
-                        return Err(SendError::File { offset, source: error });
+                        return Err(fault(transport, file, offset, FileFault::Unreadable(error)));
                     }
                     step => step.map(|n| (Way::Sendfile, n)),
                 }
             }
-            Transmit::Drain { len, more } => transport.drain(len, more).map(|n| (Way::Splice, n)),
+            Transmit::Drain { file, version, offset, len, more } => {
+                // What is in the pipe is a reference too: of a file that was
+                // truncated meanwhile the last page is zeroed.
+                check(transport, file, version, offset)?;
+                transport.drain(len, more).map(|n| (Way::Splice, n))
+            }
             Transmit::Fill { file, offset, len } => {
                 match transport.fill(file, offset, len) {
-                    Ok(0) => return Err(SendError::Truncated { offset }),
+                    Ok(0) => return Err(fault(transport, file, offset, FileFault::Truncated)),
                     Ok(count) => queue.handle_piped(count as u64),
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if is_refusal(&error) => {
                         queue.handle_refused();
                     }
-                    Err(source) => return Err(SendError::File { offset, source }),
+                    Err(error) => {
+                        return Err(fault(transport, file, offset, FileFault::Unreadable(error)));
+                    }
                 }
                 continue;
             }
-            Transmit::Stage { file, offset, len } => {
+            Transmit::Stage { file, version, offset, len } => {
                 let mut buffer = Vec::with_capacity(len);
                 match transport.read(file, offset, len, &mut buffer) {
-                    Ok(0) => return Err(SendError::Truncated { offset }),
-                    Ok(_) => queue.handle_staged(Bytes::from(buffer)),
+                    Ok(0) => return Err(fault(transport, file, offset, FileFault::Truncated)),
+                    Ok(_) => {
+                        // After the read: what is in the buffer is then of this
+                        // version, whatever happens to the file.
+                        check(transport, file, version, offset)?;
+                        queue.handle_staged(Bytes::from(buffer));
+                    }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(source) => return Err(SendError::File { offset, source }),
+                    Err(error) => {
+                        return Err(fault(transport, file, offset, FileFault::Unreadable(error)));
+                    }
                 }
                 continue;
             }
@@ -115,6 +148,28 @@ pub fn pump<T: Transport>(
             Err(error) => return Err(SendError::Connection(error)),
         }
     }
+}
+
+/// Whether `file` is still in the version that was to be sent.
+fn check<T: Transport>(
+    transport: &mut T,
+    file: &T::File,
+    version: Option<&Stamp>,
+    offset: u64,
+) -> Result<(), SendError> {
+    let Some(version) = version else {
+        return Ok(());
+    };
+    let cause = match transport.version(file).map(|now| version.difference(&now)) {
+        Ok(None) => return Ok(()),
+        Ok(Some(difference)) => FileFault::Changed(difference),
+        Err(error) => FileFault::Unreadable(error),
+    };
+    Err(fault(transport, file, offset, cause))
+}
+
+fn fault<T: Transport>(transport: &T, file: &T::File, offset: u64, cause: FileFault) -> SendError {
+    SendError::File(Box::new(FileError { file: transport.name(file), offset, cause }))
 }
 
 fn send<T: Transport>(

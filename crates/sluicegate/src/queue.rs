@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use sluicegate_sys::file::Stamp;
 use thiserror::Error;
 
 use crate::position::Position;
@@ -54,6 +55,8 @@ pub enum Transmit<'q, F> {
     Stage {
         /// The file.
         file: &'q F,
+        /// What it must still be after the read.
+        version: Option<&'q Stamp>,
         /// From where, in bytes.
         offset: u64,
         /// At most how many bytes.
@@ -63,6 +66,8 @@ pub enum Transmit<'q, F> {
     Sendfile {
         /// The file.
         file: &'q F,
+        /// What it must still be before the call.
+        version: Option<&'q Stamp>,
         /// From where, in bytes.
         offset: u64,
         /// At most how many bytes.
@@ -79,6 +84,12 @@ pub enum Transmit<'q, F> {
     },
     /// Splice from the pipe into the socket, then [`SendQueue::handle_accepted`].
     Drain {
+        /// The file that is in the pipe.
+        file: &'q F,
+        /// What it must still be before the call.
+        version: Option<&'q Stamp>,
+        /// Where the pipe's first byte is in the file, in bytes.
+        offset: u64,
         /// At most how many bytes.
         len: usize,
         /// Others follow at once.
@@ -168,14 +179,14 @@ impl<F> SendQueue<F> {
     /// What to do next; `None` when everything has been accepted.
     #[must_use]
     pub fn poll_transmit(&self) -> Option<Transmit<'_, F>> {
-        if self.piped > 0 {
-            let len = usize::try_from(self.piped).unwrap_or(usize::MAX);
-            return Some(Transmit::Drain {
-                len,
-                more: self.accepted.advanced(self.piped) < self.end,
-            });
-        }
         match self.parts.front()? {
+            Part::File { range, .. } if self.piped > 0 => Some(Transmit::Drain {
+                file: &range.file,
+                version: range.version.as_deref(),
+                offset: range.range.start,
+                len: usize::try_from(self.piped).unwrap_or(usize::MAX),
+                more: self.accepted.advanced(self.piped) < self.end,
+            }),
             Part::File { range, way } => Some(self.transmit_file(range, *way)),
             Part::Memory(_) => {
                 let (slices, bytes) = self.run();
@@ -197,14 +208,17 @@ impl<F> SendQueue<F> {
         let (file, offset) = (&range.file, range.range.start);
         match way {
             Way::Copy => Self::stage(range, STAGE),
-            Way::Sendfile => Transmit::Sendfile { file, offset, len },
+            Way::Sendfile => {
+                Transmit::Sendfile { file, version: range.version.as_deref(), offset, len }
+            }
             Way::Splice => Transmit::Fill { file, offset, len },
         }
     }
 
     fn stage(range: &FileRange<F>, room: usize) -> Transmit<'_, F> {
         let len = usize::try_from(range.len()).unwrap_or(usize::MAX).min(room);
-        Transmit::Stage { file: &range.file, offset: range.range.start, len }
+        let version = range.version.as_deref();
+        Transmit::Stage { file: &range.file, version, offset: range.range.start, len }
     }
 
     /// Memory parts at the front that one send takes, and their bytes.
@@ -364,9 +378,15 @@ mod tests {
         let mut queue = queue(vec![file(1000, Way::Splice), memory(5)]);
         assert!(matches!(queue.poll_transmit(), Some(Transmit::Fill { offset: 0, .. })));
         queue.handle_piped(600);
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Drain { len: 600, more: true })));
+        assert!(matches!(
+            queue.poll_transmit(),
+            Some(Transmit::Drain { len: 600, more: true, .. })
+        ));
         queue.handle_accepted(250);
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Drain { len: 350, more: true })));
+        assert!(matches!(
+            queue.poll_transmit(),
+            Some(Transmit::Drain { len: 350, more: true, .. })
+        ));
         assert!(!queue.handle_refused(), "bytes in the pipe cannot change their way");
         queue.handle_accepted(350);
         assert!(matches!(

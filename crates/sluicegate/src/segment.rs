@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sluicegate_sys::file::Stamp;
 
 /// A range of an open file, kept open until the kernel has accepted the last
 /// byte of it. `F` is the file's handle; a script has its own.
@@ -12,6 +13,8 @@ use bytes::Bytes;
 pub struct FileRange<F = Arc<File>> {
     pub(crate) file: F,
     pub(crate) range: Range<u64>,
+    pub(crate) version: Option<Arc<Stamp>>,
+    pub(crate) copied: bool,
 }
 
 impl<F> FileRange<F> {
@@ -19,7 +22,28 @@ impl<F> FileRange<F> {
     /// range has no bytes.
     #[must_use]
     pub fn new(file: F, range: Range<u64>) -> Self {
-        FileRange { file, range }
+        FileRange { file, range, version: None, copied: false }
+    }
+
+    /// To be sent only as long as the file is what `version` says: it is
+    /// compared before each piece is handed to the kernel, and a difference is
+    /// [`crate::FileFault::Changed`].
+    ///
+    /// What the kernel has accepted by reference and not yet sent can still be
+    /// changed by whoever writes to the file in place; [`FileRange::copied`]
+    /// excludes that.
+    #[must_use]
+    pub fn in_version(mut self, version: Arc<Stamp>) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// To be sent from copies, whatever its size: what the kernel has accepted
+    /// then never changes, even if the file does.
+    #[must_use]
+    pub fn copied(mut self) -> Self {
+        self.copied = true;
+        self
     }
 
     /// Bytes in the range.

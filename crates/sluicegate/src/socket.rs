@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use sluicegate_sys::file::Stamp;
+use sluicegate_sys::open::path_of;
 use sluicegate_sys::splice::Pipe;
 use sluicegate_sys::{file, outq, sendfile, socket, tcp_info};
 
@@ -115,6 +117,7 @@ impl<R: Readiness> Socket<R> {
     pub fn queue(&mut self, segment: Segment) -> Result<Position, QueueFull> {
         let way = match &segment {
             Segment::Memory(_) => Way::Copy,
+            Segment::File(range) if range.copied => Way::Copy,
             Segment::File(range) => self.context.strategy.for_file(range.len()),
         };
         let position = self.position;
@@ -407,6 +410,15 @@ impl Transport for Kernel<'_> {
         buffer: &mut Vec<u8>,
     ) -> io::Result<usize> {
         file::read_at(file.as_fd(), offset, len, buffer)
+    }
+
+    fn version(&mut self, file: &Arc<File>) -> io::Result<Stamp> {
+        file::stamp(file.as_fd())
+    }
+
+    fn name(&self, file: &Arc<File>) -> String {
+        path_of(file.as_fd())
+            .map_or_else(|_| "the file".to_owned(), |path| format!("`{}`", path.display()))
     }
 
     fn sendfile(&mut self, file: &Arc<File>, offset: u64, len: usize) -> io::Result<usize> {

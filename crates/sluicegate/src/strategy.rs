@@ -53,12 +53,12 @@ pub struct Strategy {
 /// One `send` of head and content beats head with `MSG_MORE` and `sendfile` up
 /// to here: a second system call costs more than copying 16 KiB that are hot
 /// in the processor's cache.
-const COPY_UP_TO: u64 = 16 * 1024;
+pub const COPY_UP_TO: u64 = 16 * 1024;
 
 /// Two calls per MiB through a pipe that large beat `sendfile`, which fills its
 /// own pipe of 64 KiB over and over (bench `static`, floors `sendfile` and
 /// `splice`): 0.112 against 0.140 s/GiB over veth. Below one pipe's content there is too little to gain.
-const SPLICE_FROM: u64 = 1024 * 1024;
+pub const SPLICE_FROM: u64 = 1024 * 1024;
 
 impl Default for Strategy {
     fn default() -> Self {

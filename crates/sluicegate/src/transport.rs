@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice};
 
+use sluicegate_sys::file::Stamp;
+
 /// A stream that can be sent on, with the calls of a socket: the kernel, or a
 /// script that stands for it.
 ///
@@ -29,6 +31,15 @@ pub trait Transport {
         len: usize,
         buffer: &mut Vec<u8>,
     ) -> io::Result<usize>;
+
+    /// What `file` is now.
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    fn version(&mut self, file: &Self::File) -> io::Result<Stamp>;
+
+    /// What `file` is called, for messages.
+    fn name(&self, file: &Self::File) -> String;
 
     /// Sends at most `len` bytes of `file` from `offset`; 0 at the end of the file.
     ///

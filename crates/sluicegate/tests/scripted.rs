@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used)] // A test ends at the first surprise.
 
-use sluicegate::{Ledger, Position, Pumped, Segment, SendError, SendQueue, Way, pump};
+use std::sync::Arc;
+
+use sluicegate::{
+    FileFault, FileRange, Ledger, Position, Pumped, Segment, SendError, SendQueue, Way, pump,
+};
 use sluicegate_testkit::corpus;
 use sluicegate_testkit::scripted::{Random, ScriptedFile, ScriptedKernel};
 
@@ -69,10 +73,7 @@ fn connection(seed: u64, base: Position, resets: u64, steps: u64) -> u64 {
                         assert!(!kernel.corked, "seed {seed}: the last bytes wait for more");
                     }
                     Ok(Pumped::Blocked | Pumped::Spent) => assert!(!queue.is_empty()),
-                    Err(SendError::Connection(_) | SendError::File { .. }) => {
-                        assert!(kernel.is_reset(), "seed {seed}");
-                    }
-                    Err(error) => panic!("seed {seed}: {error}"),
+                    Err(error) => assert!(kernel.is_reset(), "seed {seed}: {error}"),
                 }
             }
             4 => {
@@ -165,7 +166,57 @@ fn a_file_that_ends_early_is_truncated_by_every_way() {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error, SendError::Truncated { offset: 100 }), "{way:?}: {error}");
+        let SendError::File(error) = error else { panic!("{way:?}: {error}") };
+        assert!(matches!(error.cause, FileFault::Truncated), "{way:?}: {error}");
+        assert_eq!(error.offset, 100);
         assert_eq!(kernel.wire.len() as u64, ledger.accepted().get());
+    }
+}
+
+#[test]
+fn no_byte_of_a_changed_file_follows_those_of_the_old_one() {
+    for way in Way::ALL {
+        let mut cut = 0;
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let mut kernel = ScriptedKernel::new(seed, 0);
+            let mut queue = SendQueue::new(Position::START);
+            let mut ledger = Ledger::new(Position::START);
+            let len = 1_000_000;
+            let file = ScriptedFile { seed, len, direct: true };
+            let version = Arc::new(kernel.stamp(file));
+            let range = FileRange::new(file, 0..len).in_version(version);
+            queue.push(Segment::memory("head"), Way::Copy).unwrap();
+            queue.push(Segment::File(range), way).unwrap();
+            queue.push(Segment::memory("tail"), Way::Copy).unwrap();
+            let edited_at = random.below(len);
+            let mut was_edited = false;
+            let outcome = loop {
+                if !was_edited && kernel.wire.len() as u64 >= edited_at {
+                    kernel.edit_files();
+                    was_edited = true;
+                }
+                match pump(&mut queue, &mut ledger, &mut kernel, random.below(100_000) + 1) {
+                    Ok(Pumped::Drained) => break None,
+                    Ok(_) => {}
+                    Err(error) => break Some(error),
+                }
+            };
+            let mut expected = b"head".to_vec();
+            expected.resize(4 + len as usize, 0);
+            corpus::fill(seed, 0, &mut expected[4..]);
+            expected.extend_from_slice(b"tail");
+            assert!(expected.starts_with(&kernel.wire), "{way:?}, seed {seed}: two versions");
+            match outcome {
+                Some(SendError::File(error)) => {
+                    assert!(matches!(error.cause, FileFault::Changed(_)), "{error}");
+                    cut += 1;
+                }
+                // The last piece was accepted before the edit, or was a copy.
+                None => assert_eq!(kernel.wire.len(), expected.len()),
+                Some(error) => panic!("{way:?}, seed {seed}: {error}"),
+            }
+        }
+        assert!(cut > 20, "{way:?}: {cut} of 200 were cut");
     }
 }

@@ -11,7 +11,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use sluicegate::{
-    PipePool, Registration, Segment, SendContext, SendError, Socket, Strategy, Way, Worker,
+    FileFault, PipePool, Registration, Segment, SendContext, SendError, Socket, Strategy, Way,
+    Worker,
 };
 
 fn pair() -> (TcpStream, TcpStream) {
@@ -163,7 +164,9 @@ fn a_truncated_file_is_an_error_and_names_where_it_ended() {
                 error
             })
             .unwrap();
-        assert!(matches!(error, SendError::Truncated { offset: 1000 }), "{way:?}: {error}");
+        let SendError::File(error) = error else { panic!("{way:?}: {error}") };
+        assert!(matches!(error.cause, FileFault::Truncated), "{way:?}: {error}");
+        assert_eq!(error.offset, 1000);
         let mut client = client;
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert!(client.read_to_end(&mut Vec::new()).is_err(), "the peer must see a reset");

@@ -33,6 +33,57 @@ pub struct Stamp {
     pub modified: (i64, u32),
     /// Last change of the content or of the inode: seconds since the epoch, nanoseconds.
     pub changed: (i64, u32),
+    /// Names that it has; 0 for one that was deleted or replaced.
+    pub links: u64,
+}
+
+/// How a file is not what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// It is another file.
+    Identity,
+    /// Bytes before and after.
+    Length(u64, u64),
+    /// The time of its last modification.
+    Modified,
+    /// The time of its last change of any kind: somebody may have written to it
+    /// and set its modification time back.
+    Changed,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Difference::Identity => f.write_str("it is another file"),
+            Difference::Length(before, after) => {
+                write!(f, "it had {before} bytes and has {after}")
+            }
+            Difference::Modified => f.write_str("its modification time is another"),
+            Difference::Changed => f.write_str("its change time is another"),
+        }
+    }
+}
+
+impl Stamp {
+    /// How the content of the file may differ from what it was at this stamp.
+    ///
+    /// A file that was deleted, renamed over or linked anew has another change
+    /// time and another number of names, and still its old content: this is
+    /// how files are replaced properly, and no difference.
+    #[must_use]
+    pub fn difference(&self, now: &Stamp) -> Option<Difference> {
+        if (self.kind, self.inode) != (now.kind, now.inode) {
+            Some(Difference::Identity)
+        } else if self.len != now.len {
+            Some(Difference::Length(self.len, now.len))
+        } else if self.modified != now.modified {
+            Some(Difference::Modified)
+        } else if self.changed != now.changed && self.links == now.links {
+            Some(Difference::Changed)
+        } else {
+            None
+        }
+    }
 }
 
 /// `fstat(2)`. Works on a descriptor opened with `O_PATH` too.
@@ -55,6 +106,9 @@ pub fn stamp(file: BorrowedFd<'_>) -> io::Result<Stamp> {
         inode: (stat.st_dev, stat.st_ino),
         modified: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
         changed: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
+        // 64 bits on x86-64 and 32 on aarch64.
+        #[allow(clippy::useless_conversion)]
+        links: stat.st_nlink.into(),
     })
 }
 
@@ -107,6 +161,45 @@ mod tests {
         let before = stamp(file.as_fd()).unwrap();
         assert_eq!((before.kind, before.len), (Kind::Regular, 1));
         file.write_all(b"b").unwrap();
-        assert_ne!(before, stamp(file.as_fd()).unwrap());
+        let after = stamp(file.as_fd()).unwrap();
+        assert_ne!(before, after);
+        assert_eq!(before.difference(&after), Some(Difference::Length(1, 2)));
+        assert_eq!(after.difference(&after), None);
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_or_deleted_is_still_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, "old").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let before = stamp(file.as_fd()).unwrap();
+        // Until the clock has moved, there is nothing to be seen.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(dir.path().join("new"), "new").unwrap();
+        std::fs::rename(dir.path().join("new"), &path).unwrap();
+        let after = stamp(file.as_fd()).unwrap();
+        assert_ne!(before, after, "its change time moved");
+        assert_eq!(before.difference(&after), None);
+    }
+
+    #[test]
+    fn a_modification_time_that_was_set_back_is_seen() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "aaa").unwrap();
+        let before = stamp(file.as_file().as_fd()).unwrap();
+        let time = file.as_file().metadata().unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(file.path(), "bbb").unwrap();
+        let after = stamp(file.as_file().as_fd()).unwrap();
+        assert_eq!(before.difference(&after), Some(Difference::Modified));
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(file.path())
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        let after = stamp(file.as_file().as_fd()).unwrap();
+        assert_eq!(before.difference(&after), Some(Difference::Changed));
     }
 }

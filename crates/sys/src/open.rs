@@ -3,16 +3,30 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 
-/// A directory from which names are resolved; nothing outside it is reached.
+/// Which symbolic links a name may lead through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Links {
+    /// None: `ELOOP`.
+    Never,
+    /// Those that lead to something beneath the root; `EXDEV` for others.
+    #[default]
+    Inside,
+    /// All but the magic ones of `/proc`.
+    Anywhere,
+}
+
+/// A directory from which names are resolved; nothing outside it is reached,
+/// unless [`Links::Anywhere`] was asked for.
 #[derive(Debug)]
 pub struct Root {
     fd: OwnedFd,
+    links: Links,
 }
 
 /// How a name beneath a root is opened.
@@ -25,19 +39,17 @@ pub enum Access {
 }
 
 impl Root {
-    /// Opens the directory `path`.
+    /// Opens the directory `path`; its own links are followed.
     ///
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `EACCES`.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, links: Links) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(Root { fd: rustix::fs::open(path, flags, Mode::empty())? })
+        Ok(Root { fd: rustix::fs::open(path, flags, Mode::empty())?, links })
     }
 
-    /// Opens `name`, which may have several components and be empty (the root itself).
-    ///
-    /// Symbolic links are followed as long as they stay inside
-    /// (`RESOLVE_BENEATH`), magic links never.
+    /// Opens `name`, which is relative, has no `..`, may have several
+    /// components and be empty (the root itself).
     ///
     /// # Errors
     /// `EXDEV` for what leads outside, `ENOENT`, `EACCES`, `ELOOP`, `ENOTDIR`,
@@ -51,12 +63,44 @@ impl Root {
                 Access::Look => OFlags::PATH,
                 Access::Read => OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
             };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let resolve = match self.links {
+            Links::Never => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+            Links::Inside => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+            Links::Anywhere if leads_up(name) => return Err(Errno::XDEV.into()),
+            Links::Anywhere => ResolveFlags::NO_MAGICLINKS,
+        };
         match openat2(&self.fd, &path, flags, Mode::empty(), resolve) {
             // Before Linux 5.6, under a seccomp profile of that time, under
             // valgrind.
             Err(Errno::NOSYS) => Ok(File::from(self.walk(name, flags)?)),
+            // RESOLVE_BENEATH refuses every absolute link, also one that leads
+            // to a place inside.
+            Err(Errno::XDEV) if self.links == Links::Inside && !leads_up(name) => {
+                Ok(File::from(self.look_then_open(&path, access)?))
+            }
             opened => Ok(File::from(opened?)),
+        }
+    }
+
+    /// Opens a name that leads through an absolute link: a handle first, which
+    /// neither reads nor waits, and then a look at where that thing is. What
+    /// is opened for reading is that very thing, whatever the name leads to
+    /// by then. Without `/proc` the link stays refused.
+    fn look_then_open(&self, path: &CString, access: Access) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_MAGICLINKS;
+        let handle = openat2(&self.fd, path, flags, Mode::empty(), resolve)?;
+        let root = path_of(self.fd.as_fd()).map_err(|_| Errno::XDEV)?;
+        let place = path_of(handle.as_fd()).map_err(|_| Errno::XDEV)?;
+        if !place.starts_with(root) {
+            return Err(Errno::XDEV.into());
+        }
+        match access {
+            Access::Look => Ok(handle),
+            Access::Read => {
+                let flags = OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+                Ok(rustix::fs::open(link_of(handle.as_fd()), flags, Mode::empty())?)
+            }
         }
     }
 
@@ -67,7 +111,7 @@ impl Root {
             .split(|&byte| byte == b'/')
             .filter(|component| !component.is_empty() && *component != b".")
             .collect();
-        if name.starts_with(b"/") || components.contains(&&b".."[..]) {
+        if leads_up(name) {
             return Err(Errno::XDEV.into());
         }
         let Some((last, parents)) = components.split_last() else {
@@ -89,6 +133,24 @@ impl Root {
     }
 }
 
+fn leads_up(name: &[u8]) -> bool {
+    name.starts_with(b"/") || name.split(|&byte| byte == b'/').any(|component| component == b"..")
+}
+
+/// The link by which `/proc` leads to an open file.
+fn link_of(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Where an open file is now, for checks and messages; a deleted one has
+/// ` (deleted)` at its end.
+///
+/// # Errors
+/// `ENOENT` without `/proc`.
+pub fn path_of(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    std::fs::read_link(link_of(file))
+}
+
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -98,6 +160,7 @@ impl AsFd for Root {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -110,13 +173,49 @@ mod tests {
         symlink("page", inside.join("good")).unwrap();
         symlink("../secret", inside.join("bad")).unwrap();
         symlink(dir.path().join("secret"), inside.join("absolute")).unwrap();
-        let root = Root::open(&inside).unwrap();
-        assert!(root.open_beneath(b"good", Access::Read).is_ok());
-        for name in [&b"bad"[..], b"absolute", b"../secret"] {
-            let error = root.open_beneath(name, Access::Read).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::EXDEV), "{error}");
+        symlink(inside.join("page"), inside.join("absolute-inside")).unwrap();
+        // A directory whose name only begins like the root's.
+        std::fs::create_dir(dir.path().join("root2")).unwrap();
+        std::fs::write(dir.path().join("root2/page"), "other").unwrap();
+        symlink(dir.path().join("root2/page"), inside.join("sibling")).unwrap();
+        let root = Root::open(&inside, Links::Inside).unwrap();
+        for access in [Access::Look, Access::Read] {
+            for name in [&b"good"[..], b"absolute-inside", b""] {
+                assert!(root.open_beneath(name, access).is_ok(), "{}", name.escape_ascii());
+            }
+            for name in [&b"bad"[..], b"absolute", b"sibling", b"../secret"] {
+                let error = root.open_beneath(name, access).unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EXDEV), "{error}");
+            }
         }
-        assert!(root.open_beneath(b"", Access::Look).is_ok());
+        let mut content = String::new();
+        root.open_beneath(b"absolute-inside", Access::Read)
+            .unwrap()
+            .read_to_string(&mut content)
+            .unwrap();
+        assert_eq!(content, "p");
+    }
+
+    #[test]
+    fn all_links_or_none_are_followed_where_that_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("root");
+        std::fs::create_dir(&inside).unwrap();
+        std::fs::write(dir.path().join("secret"), "s").unwrap();
+        std::fs::write(inside.join("page"), "p").unwrap();
+        symlink("page", inside.join("good")).unwrap();
+        symlink("../secret", inside.join("out")).unwrap();
+        let never = Root::open(&inside, Links::Never).unwrap();
+        assert!(never.open_beneath(b"page", Access::Read).is_ok());
+        for name in [&b"good"[..], b"out"] {
+            let error = never.open_beneath(name, Access::Read).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{error}");
+        }
+        let anywhere = Root::open(&inside, Links::Anywhere).unwrap();
+        assert!(anywhere.open_beneath(b"good", Access::Read).is_ok());
+        assert!(anywhere.open_beneath(b"out", Access::Read).is_ok());
+        let error = anywhere.open_beneath(b"../secret", Access::Read).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EXDEV), "a name is no link");
     }
 
     #[test]
@@ -128,7 +227,7 @@ mod tests {
         std::fs::write(inside.join("sub/page"), "p").unwrap();
         symlink("sub", inside.join("link")).unwrap();
         symlink("sub/page", inside.join("leaf")).unwrap();
-        let root = Root::open(&inside).unwrap();
+        let root = Root::open(&inside, Links::Inside).unwrap();
         let errno = |name: &[u8], flags| {
             root.walk(name, flags).map(drop).map_err(|error| error.raw_os_error().unwrap())
         };
@@ -150,7 +249,7 @@ mod tests {
         let path = CString::new(dir.path().join("fifo").to_str().unwrap()).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
             .unwrap();
-        let root = Root::open(dir.path()).unwrap();
+        let root = Root::open(dir.path(), Links::Inside).unwrap();
         let look = root.open_beneath(b"fifo", Access::Look).unwrap();
         assert_eq!(crate::file::stamp(look.as_fd()).unwrap().kind, crate::file::Kind::Special);
         root.open_beneath(b"fifo", Access::Read).unwrap();

@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 
 use sluicegate::Transport;
+use sluicegate::file::{Kind, Stamp};
 
 use crate::corpus;
 
@@ -69,6 +70,8 @@ pub struct ScriptedKernel {
     reset_one_in: u64,
     /// The last accepted bytes wait for more (`MSG_MORE`).
     pub corked: bool,
+    /// How often the files were edited in place.
+    edits: u64,
 }
 
 impl ScriptedKernel {
@@ -83,6 +86,28 @@ impl ScriptedKernel {
             reset: false,
             reset_one_in,
             corked: false,
+            edits: 0,
+        }
+    }
+
+    /// Somebody edits the files in place: their stamp is another, their content
+    /// too, and so is what the pipe has of them, since that is a reference.
+    pub fn edit_files(&mut self) {
+        self.edits += 1;
+        self.pipe.fill(0);
+    }
+
+    /// What `file` is now.
+    #[must_use]
+    pub fn stamp(&self, file: ScriptedFile) -> Stamp {
+        let time = (i64::try_from(self.edits).unwrap_or(i64::MAX), 0);
+        Stamp {
+            kind: Kind::Regular,
+            len: file.len,
+            inode: (1, file.seed),
+            modified: time,
+            changed: time,
+            links: 1,
         }
     }
 
@@ -126,10 +151,10 @@ impl ScriptedKernel {
         }
     }
 
-    fn content(file: ScriptedFile, offset: u64, len: usize) -> Vec<u8> {
+    fn content(&self, file: ScriptedFile, offset: u64, len: usize) -> Vec<u8> {
         let there = file.len.saturating_sub(offset).min(len as u64);
         let mut bytes = vec![0; usize::try_from(there).unwrap_or(0)];
-        corpus::fill(file.seed, offset, &mut bytes);
+        corpus::fill(file.seed.wrapping_add(self.edits), offset, &mut bytes);
         bytes
     }
 }
@@ -157,7 +182,7 @@ impl Transport for ScriptedKernel {
         len: usize,
         buffer: &mut Vec<u8>,
     ) -> io::Result<usize> {
-        let content = Self::content(*file, offset, len);
+        let content = self.content(*file, offset, len);
         if content.is_empty() {
             return Ok(0);
         }
@@ -170,11 +195,19 @@ impl Transport for ScriptedKernel {
         Ok(taken)
     }
 
+    fn version(&mut self, file: &ScriptedFile) -> io::Result<Stamp> {
+        Ok(self.stamp(*file))
+    }
+
+    fn name(&self, file: &ScriptedFile) -> String {
+        format!("file {}", file.seed)
+    }
+
     fn sendfile(&mut self, file: &ScriptedFile, offset: u64, len: usize) -> io::Result<usize> {
         if !file.direct {
             return Err(ErrorKind::InvalidInput.into());
         }
-        let content = Self::content(*file, offset, len);
+        let content = self.content(*file, offset, len);
         if content.is_empty() {
             return Ok(0);
         }
@@ -192,7 +225,7 @@ impl Transport for ScriptedKernel {
         if self.random.one_in(10) {
             return Err(ErrorKind::Unsupported.into());
         }
-        let content = Self::content(*file, offset, len);
+        let content = self.content(*file, offset, len);
         if content.is_empty() {
             return Ok(0);
         }

@@ -1,15 +1,15 @@
 use super::*;
 use crate::Limits;
-use crate::response::Kind;
-use sluicegate::file::Kind as FileKind;
+use crate::response::Kind as ResponseKind;
 
 fn stamp(len: u64) -> Stamp {
     Stamp {
-        kind: FileKind::Regular,
+        kind: Kind::Regular,
         len,
         inode: (1, 2),
         modified: (1_000_000_000, 5),
         changed: (1_000_000_000, 5),
+        links: 1,
     }
 }
 
@@ -28,33 +28,58 @@ fn check(fields: &str) -> (u16, Option<String>, Option<Vec<u8>>) {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(content).unwrap();
     let stamp = stamp(10);
-    let by_memory = FileResponse::from_memory(content, &stamp, Some("text/plain"));
-    let by_file = FileResponse::from_file(Arc::new(file), &stamp, Some("text/plain"));
+    let metadata = FileMetadata::new().content_type("text/plain");
+    let by_memory = FileResponse::from_memory(content, &stamp, &metadata);
+    let by_file = FileResponse::from_file(Arc::new(file), &stamp, &metadata);
     let head = request(fields);
     let [one, other] = [&by_memory, &by_file].map(|response| describe(response.respond(&head)));
     assert_eq!(one, other, "{fields}");
     one
 }
 
+/// The content as a reader of the body gets it; the file's is `0123456789`.
+fn content_of(body: Body) -> Option<Vec<u8>> {
+    let segments = match body {
+        Body::Segment(segment) => vec![segment],
+        Body::Segments(segments) => segments,
+        _ => return None,
+    };
+    let mut content = Vec::new();
+    for segment in segments {
+        match segment {
+            Segment::Memory(bytes) => content.extend_from_slice(&bytes),
+            Segment::File(_) => {
+                // The range is the library's own: its length and its place
+                // show in what a socket makes of it.
+                let text = format!("{segment:?}");
+                let range = text.split("range: ").nth(1).unwrap().split(',').next().unwrap();
+                let (start, end) = range.split_once("..").unwrap();
+                content.extend_from_slice(
+                    &b"0123456789"[start.parse().unwrap()..end.parse().unwrap()],
+                );
+            }
+        }
+    }
+    Some(content)
+}
+
 fn describe(response: Response) -> (u16, Option<String>, Option<Vec<u8>>) {
     match response.kind {
-        Kind::Prepared(prepared) => (prepared.status(), None, Some(prepared.parts().1.to_vec())),
-        Kind::Built { status, fields, body } => {
+        ResponseKind::Prepared(prepared) => {
+            (prepared.status(), None, Some(prepared.parts().1.to_vec()))
+        }
+        ResponseKind::Built { status, fields, body } => {
             let text = String::from_utf8(fields.as_bytes().to_vec()).unwrap();
-            let range = text.lines().find_map(|line| line.strip_prefix("Content-Range: "));
-            let content = match body {
-                Body::Segment(Segment::Memory(bytes)) if status < 300 => Some(bytes.to_vec()),
-                Body::Segment(Segment::File(_)) if status == 200 => Some(b"0123456789".to_vec()),
-                Body::Segment(Segment::File(range)) => {
-                    // The range is what Content-Range says, which is compared.
-                    let from = text.split("bytes ").nth(1).unwrap();
-                    let start: usize = from.split('-').next().unwrap().parse().unwrap();
-                    let end = start + usize::try_from(range.len()).unwrap();
-                    Some(b"0123456789"[start..end].to_vec())
-                }
-                _ => None,
+            let line = |name: &str| {
+                text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
             };
-            (status, range.map(str::to_owned), content)
+            let mut content = content_of(body).filter(|_| status < 300);
+            if let Some(boundary) = line("Content-Type: multipart/byteranges; boundary=") {
+                // Random, and so another in each answer.
+                let text = String::from_utf8(content.unwrap()).unwrap();
+                content = Some(text.replace(&boundary, "BOUNDARY").into_bytes());
+            }
+            (status, line("Content-Range: "), content)
         }
     }
 }
@@ -112,6 +137,74 @@ fn a_modification_time_in_the_future_is_not_announced() {
 
 #[test]
 fn a_content_type_that_would_split_the_response_is_left_out() {
-    let response = FileResponse::from_memory(b"x", &stamp(1), Some("a\r\nb: c"));
+    let metadata = FileMetadata::new().content_type("a\r\nb: c");
+    let response = FileResponse::from_memory(b"x", &stamp(1), &metadata);
     assert!(!response.full.as_bytes().starts_with(b"Content-Type"));
+    assert_eq!(response.content_type, None, "nor in a part of several");
+}
+
+#[test]
+fn several_ranges_come_in_the_order_that_was_asked_for_each_with_its_place() {
+    let (status, content_range, content) = check("Range: bytes=7-8, 0-1,-1\r\n");
+    let expected = "--BOUNDARY\r\nContent-Type: text/plain\r\nContent-Range: bytes 7-8/10\r\n\r\n78\
+        \r\n--BOUNDARY\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/10\r\n\r\n01\
+        \r\n--BOUNDARY\r\nContent-Type: text/plain\r\nContent-Range: bytes 9-9/10\r\n\r\n9\
+        \r\n--BOUNDARY--\r\n";
+    assert_eq!((status, content_range), (206, None));
+    assert_eq!(String::from_utf8(content.unwrap()).unwrap(), expected);
+    // One that cannot be satisfied leaves the others.
+    assert_eq!(check("Range: bytes=20-, 3-4\r\n").1.as_deref(), Some("bytes 3-4/10"));
+    // More bytes than the whole: the whole.
+    assert_eq!(check("Range: bytes=0-8,1-9\r\n").0, 200);
+    assert_eq!(check("Range: bytes=1-2,4-5\r\nIf-Range: \"other\"\r\n").0, 200);
+}
+
+#[test]
+fn what_is_said_of_a_file_is_said_in_200_206_and_304() {
+    let metadata = FileMetadata::new()
+        .content_type("text/css")
+        .coding(crate::Coding::Brotli)
+        .varies_by_coding()
+        .cache_control("max-age=60")
+        .unwrap();
+    let response = FileResponse::from_memory(b"0123456789", &stamp(10), &metadata);
+    let fields = |asked: &str| match response.respond(&request(asked)).kind {
+        ResponseKind::Prepared(prepared) => String::from_utf8(prepared.parts().0.to_vec()).unwrap(),
+        ResponseKind::Built { fields, .. } => {
+            String::from_utf8(fields.as_bytes().to_vec()).unwrap()
+        }
+    };
+    let whole = fields("");
+    let part = fields("Range: bytes=0-0\r\n");
+    let parts = fields("Range: bytes=0-0,5-5\r\n");
+    let unchanged = fields(&format!("If-None-Match: {}\r\n", tag()));
+    for line in ["ETag: ", "Last-Modified: ", "Cache-Control: max-age=60", "Vary: Accept-Encoding"]
+    {
+        for (name, fields) in
+            [("200", &whole), ("206", &part), ("206s", &parts), ("304", &unchanged)]
+        {
+            assert!(fields.contains(line), "{name} lacks {line}: {fields}");
+        }
+    }
+    for fields in [&whole, &part, &parts] {
+        assert!(fields.contains("Content-Encoding: br"), "{fields}");
+    }
+    assert!(!unchanged.contains("Content-"), "{unchanged}");
+    assert!(FileMetadata::new().cache_control("a\nb").is_err());
+}
+
+#[test]
+fn a_page_in_place_of_another_keeps_the_status_and_the_other_fields() {
+    let metadata = FileMetadata::new().content_type("text/html");
+    let page = FileResponse::from_memory(b"sorry", &stamp(5), &metadata);
+    let mut refused = Response::status_page(405);
+    refused.add("Allow", "GET").unwrap();
+    let ResponseKind::Built { status, fields, body } = page.in_place_of(refused).kind else {
+        panic!("a prepared answer has another status");
+    };
+    assert_eq!(
+        (status, fields.as_bytes()),
+        (405, &b"Allow: GET\r\nContent-Type: text/html\r\n"[..])
+    );
+    assert_eq!(content_of(body).unwrap(), b"sorry");
 }

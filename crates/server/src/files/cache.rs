@@ -1,30 +1,57 @@
 //! Files that were asked for before: open, or small and in memory.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::unsync;
-use sluicegate::file::Root;
+use sluicegate::file::stamp;
+use sluicegate_http::Coding;
 
+use super::Directory;
+use super::counters::Lookup;
 use super::lookup::{self, Entry, Found, Refusal};
 
 /// How long an entry is believed. With the time that an answer takes, a
 /// changed file is served new within a second.
 const BELIEVED: Duration = Duration::from_millis(500);
 
-/// Bytes of small files that one worker keeps.
-const MEMORY: u64 = 64 * 1024 * 1024;
+/// Bytes of small files that all workers together keep.
+const MEMORY: u64 = 128 * 1024 * 1024;
 
-/// Open descriptors that one worker keeps: an eighth of the 1,024 that a
-/// process has where nobody raised the limit, for each of two workers.
-const DESCRIPTORS: u64 = 128;
+/// Descriptors that all workers together keep, of the thousands that a program
+/// may have; a share of `OF_LIMIT` where it has fewer.
+const DESCRIPTORS: u64 = 4096;
+/// Connections need most of the descriptors.
+const OF_LIMIT: u64 = 8;
 
-/// Bytes that an entry takes besides its content: keys, fields, tables.
+/// Bytes that an entry takes besides its content: keys, fields, tables. It
+/// bounds the number of entries too: to a quarter of a million of empty files.
 const OVERHEAD: u64 = 512;
 
 /// Size that the table of small files is made for at first; it grows.
 const SMALL_FILES: usize = 1024;
+
+/// What one worker's caches may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    memory: u64,
+    descriptors: usize,
+}
+
+impl Budget {
+    /// The share of one of `workers` in a process that may have `limit` open
+    /// descriptors.
+    pub(super) fn share(workers: usize, limit: u64) -> Self {
+        let workers = workers.max(1) as u64;
+        let descriptors = DESCRIPTORS.min(limit / OF_LIMIT) / workers;
+        Budget {
+            memory: MEMORY / workers,
+            descriptors: usize::try_from(descriptors).unwrap_or(usize::MAX),
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 struct ByMemory;
@@ -38,66 +65,116 @@ impl Weighter<Box<[u8]>, Rc<Entry>> for ByMemory {
 /// Two caches with bounds of their own: small files in bytes, open descriptors
 /// in number. Both resist scans (S3-FIFO): a file asked for once leaves before
 /// those that are asked for again.
+///
+/// A compressed neighbour is kept under the name of what it is a neighbour of,
+/// a NUL, and the coding's name: as itself it has another type.
 #[derive(Debug)]
 pub(super) struct Cache {
     small: unsync::Cache<Box<[u8]>, Rc<Entry>, ByMemory>,
     open: unsync::Cache<Box<[u8]>, Rc<Entry>>,
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Cache {
-            small: unsync::Cache::with_weighter(SMALL_FILES, MEMORY, ByMemory),
-            open: unsync::Cache::new(usize::try_from(DESCRIPTORS).unwrap_or(usize::MAX)),
-        }
-    }
+    /// Room for the keys of compressed neighbours.
+    key: Vec<u8>,
 }
 
 impl Cache {
+    pub(super) fn new(budget: Budget) -> Self {
+        Cache {
+            small: unsync::Cache::with_weighter(SMALL_FILES, budget.memory, ByMemory),
+            open: unsync::Cache::new(budget.descriptors),
+            key: Vec::new(),
+        }
+    }
+
     /// What is at `path`, a normal form without a slash at its end.
-    pub(super) fn find(&mut self, root: &Root, path: &[u8]) -> Result<Found, Refusal> {
-        if let Some(entry) = self.small.get(path).or_else(|| self.open.get(path)) {
+    pub(super) fn find(&mut self, directory: &Directory, path: &[u8]) -> Result<Found, Refusal> {
+        self.find_as(directory, path, path, Coding::Identity)
+    }
+
+    /// The neighbour of `path` that is coded with `coding`.
+    pub(super) fn find_coded(
+        &mut self,
+        directory: &Directory,
+        path: &[u8],
+        coding: Coding,
+    ) -> Result<Found, Refusal> {
+        let mut key = std::mem::take(&mut self.key);
+        key.clear();
+        for part in [path, b"\0", coding.name().as_bytes()] {
+            key.extend_from_slice(part);
+        }
+        let found = self.find_as(directory, &key, path, coding);
+        self.key = key;
+        found
+    }
+
+    fn find_as(
+        &mut self,
+        directory: &Directory,
+        key: &[u8],
+        path: &[u8],
+        coding: Coding,
+    ) -> Result<Found, Refusal> {
+        let small = self.small.get(key).map(|entry| (entry, Lookup::Memory));
+        let kept = small.or_else(|| self.open.get(key).map(|entry| (entry, Lookup::Open)));
+        if let Some((entry, lookup)) = kept {
             let entry = Rc::clone(entry);
-            if self.is_current(root, path, &entry) {
+            if is_current(directory, path, coding, &entry) {
+                directory.counters.count(lookup);
                 return Ok(Found::File(entry));
             }
+            directory.counters.count(Lookup::Changed);
+            self.small.remove(key);
+            self.open.remove(key);
         }
-        match lookup::open(root, path)? {
-            None => Ok(Found::Directory),
-            Some(entry) => {
-                let entry = Rc::new(entry);
-                self.keep(path, Rc::clone(&entry));
-                Ok(Found::File(entry))
-            }
-        }
-    }
-
-    /// Whether `path` still leads to what is kept of it. If not, it is forgotten.
-    fn is_current(&mut self, root: &Root, path: &[u8], entry: &Entry) -> bool {
-        let now = Instant::now();
-        if now.duration_since(entry.checked.get()) < BELIEVED {
-            return true;
-        }
-        // The path is looked at anew, not the open file: a rename puts another
-        // file in its place.
-        if lookup::look(root, path).is_ok_and(|stamp| stamp == entry.stamp) {
-            entry.checked.set(now);
-            return true;
-        }
-        self.forget(path);
-        false
-    }
-
-    fn keep(&mut self, path: &[u8], entry: Rc<Entry>) {
-        if entry.response.memory() > 0 {
-            self.small.insert(path.into(), entry);
+        let Some(entry) = lookup::open(directory, path, coding)? else {
+            return Ok(Found::Directory);
+        };
+        directory.counters.count(Lookup::Opened);
+        let entry = Rc::new(entry);
+        if entry.response.file().is_none() {
+            self.small.insert(key.into(), Rc::clone(&entry));
         } else {
-            self.open.insert(path.into(), entry);
+            self.open.insert(key.into(), Rc::clone(&entry));
         }
+        Ok(Found::File(entry))
     }
+}
 
-    fn forget(&mut self, path: &[u8]) {
-        self.small.remove(path);
-        self.open.remove(path);
+/// Whether `path` still leads to what is kept of it.
+fn is_current(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry) -> bool {
+    // An open file costs one call to look at, and would be cut off in the
+    // middle of its answer if it was changed.
+    if let Some(file) = entry.response.file()
+        && !stamp(file.as_fd()).is_ok_and(|now| entry.stamp.difference(&now).is_none())
+    {
+        return false;
+    }
+    let now = Instant::now();
+    if now.duration_since(entry.checked.get()) < BELIEVED {
+        return true;
+    }
+    // The path is looked at anew, not the open file: a rename puts another
+    // file in its place.
+    let is_current = lookup::look(&directory.root, &lookup::name_of(path, coding))
+        .is_ok_and(|stamp| stamp == entry.stamp)
+        && lookup::neighbours(directory, path, coding, &entry.stamp) == entry.neighbours;
+    if is_current {
+        entry.checked.set(now);
+    }
+    is_current
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_what_the_process_may_have() {
+        let one = Budget::share(1, 20_000);
+        let four = Budget::share(4, 20_000);
+        assert_eq!(one.memory, 4 * four.memory);
+        assert_eq!((one.descriptors, four.descriptors), (2500, 625));
+        assert_eq!(Budget::share(2, 1 << 20).descriptors, 2048);
+        assert_eq!(Budget::share(2, 40).descriptors, 2);
     }
 }

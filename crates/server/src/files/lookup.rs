@@ -1,5 +1,6 @@
 //! From a path in normal form to a file that is ready to be sent.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
@@ -9,14 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluicegate::file::{Access, Kind, Root, Stamp, read_at, stamp};
-use sluicegate_http::FileResponse;
+use sluicegate_http::{Coding, FileMetadata, FileResponse};
 
-use super::media_type;
-
-/// Files up to this size are kept in memory with their head, and leave in one
-/// send. Measured: the copy of 16 KiB that is hot costs less than the second
-/// call that sendfile needs.
-pub(super) const SMALL: u64 = 16 * 1024;
+use super::{Directory, media_type};
 
 /// How often a path is tried again while others rename directories.
 const RENAMES: usize = 32;
@@ -24,18 +20,31 @@ const RENAMES: usize = 32;
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: usize = 3;
 
+/// A compressed neighbour that is older than its original by more than this was
+/// made from another version of it. File systems and archives round times to as
+/// much as two seconds.
+const OLDER: i64 = 2;
+
+/// Which of the codings have a neighbour, by their place in the options.
+type Neighbours = u8;
+
 /// One version of a file.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) stamp: Stamp,
     pub(super) response: FileResponse,
+    /// Compressed neighbours of the file.
+    pub(super) neighbours: Neighbours,
     /// When the path was last seen to lead to this version.
     pub(super) checked: Cell<Instant>,
 }
 
 impl Entry {
-    fn new(stamp: Stamp, response: FileResponse) -> Self {
-        Entry { stamp, response, checked: Cell::new(Instant::now()) }
+    /// Codings in which the file is to be had, beside its own, the most wanted
+    /// first.
+    pub(super) fn codings(&self, directory: &Directory) -> impl Iterator<Item = Coding> {
+        let codings = directory.options.precompressed.iter().copied().enumerate();
+        codings.filter(|(place, _)| self.neighbours >> place & 1 == 1).map(|(_, coding)| coding)
     }
 }
 
@@ -69,6 +78,18 @@ impl Refusal {
             Refusal::Forbidden => 403,
             Refusal::Exhausted(_) => 503,
             Refusal::Failed(_) => 500,
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Missing => f.write_str("is not there"),
+            Refusal::Forbidden => f.write_str("may not be read, or leads outside"),
+            Refusal::Exhausted(error) | Refusal::Failed(error) => {
+                write!(f, "cannot be read: {error}")
+            }
         }
     }
 }
@@ -117,31 +138,97 @@ pub(super) fn look(root: &Root, path: &[u8]) -> Result<Stamp, Refusal> {
     Ok(stamp(open_beneath(root, path, Access::Look)?.as_fd())?)
 }
 
-/// Opens what is at `path`; `None` for a directory.
-pub(super) fn open(root: &Root, path: &[u8]) -> Result<Option<Entry>, Refusal> {
+/// The name of the file that has `path` in `coding`.
+pub(super) fn name_of(path: &[u8], coding: Coding) -> Cow<'_, [u8]> {
+    match coding {
+        Coding::Identity => Cow::Borrowed(path),
+        coding => Cow::Owned([path, coding.suffix().as_bytes()].concat()),
+    }
+}
+
+/// The codings in which `path`, whose own stamp is `original`, has a neighbour
+/// that is no older.
+pub(super) fn neighbours(
+    directory: &Directory,
+    path: &[u8],
+    coding: Coding,
+    original: &Stamp,
+) -> Neighbours {
+    let mut found = 0;
+    // A coded file has no neighbours of its own.
+    if coding == Coding::Identity {
+        for (place, &coding) in directory.options.precompressed.iter().enumerate() {
+            let is_there = look(&directory.root, &name_of(path, coding)).is_ok_and(|stamp| {
+                stamp.kind == Kind::Regular && stamp.modified.0 + OLDER >= original.modified.0
+            });
+            found |= Neighbours::from(is_there) << place;
+        }
+    }
+    found
+}
+
+/// Opens `path` in `coding`; `None` for a directory.
+pub(super) fn open(
+    directory: &Directory,
+    path: &[u8],
+    coding: Coding,
+) -> Result<Option<Entry>, Refusal> {
+    let name = name_of(path, coding);
     // Looked at before it is opened: opening a device can act on it.
-    match look(root, path)?.kind {
+    match look(&directory.root, &name)?.kind {
         Kind::Regular => {}
         Kind::Directory => return Ok(None),
         Kind::Special => return Err(Refusal::Forbidden),
     }
-    let file = open_beneath(root, path, Access::Read)?;
-    let stamp = stamp(file.as_fd())?;
+    let file = open_beneath(&directory.root, &name, Access::Read)?;
+    let mut stamp = stamp(file.as_fd())?;
     if stamp.kind != Kind::Regular {
         return Err(Refusal::Forbidden);
     }
-    let media_type = media_type::of(path);
-    if stamp.len > SMALL {
-        let response = FileResponse::from_file(Arc::new(file), &stamp, media_type.as_deref());
-        return Ok(Some(Entry::new(stamp, response)));
+    let content = if stamp.len <= directory.options.in_memory {
+        let (read, content) = read(&file, stamp, directory.options.in_memory)?;
+        stamp = read;
+        Some(content)
+    } else {
+        None
+    };
+    let neighbours = neighbours(directory, path, coding, &stamp);
+    let metadata = metadata(directory, path, coding, neighbours);
+    let response = match content {
+        Some(content) => FileResponse::from_memory(&content, &stamp, &metadata),
+        None => FileResponse::from_file(Arc::new(file), &stamp, &metadata),
+    };
+    let checked = Cell::new(Instant::now());
+    Ok(Some(Entry { stamp, response, neighbours, checked }))
+}
+
+/// What is said of `path` beside its bytes. A coded neighbour has the type of
+/// what it decodes to (RFC 9110 section 8.4).
+fn metadata(
+    directory: &Directory,
+    path: &[u8],
+    coding: Coding,
+    neighbours: Neighbours,
+) -> FileMetadata {
+    let mut metadata = FileMetadata::new().coding(coding);
+    if let Some(media_type) = media_type::of(path) {
+        metadata = metadata.content_type(media_type);
     }
-    let (stamp, content) = read(&file, stamp)?;
-    let response = FileResponse::from_memory(&content, &stamp, media_type.as_deref());
-    Ok(Some(Entry::new(stamp, response)))
+    if coding != Coding::Identity || neighbours != 0 {
+        metadata = metadata.varies_by_coding();
+    }
+    if let Some(value) = directory.options.cache_control(path) {
+        // It was checked when it was read from the command line.
+        metadata = metadata.clone().cache_control(value).unwrap_or(metadata);
+    }
+    if directory.options.in_place_edits {
+        metadata = metadata.in_place_edits();
+    }
+    metadata
 }
 
 /// Reads one version of a small file: never a part of one and a part of another.
-fn read(file: &File, mut before: Stamp) -> Result<(Stamp, Vec<u8>), Refusal> {
+fn read(file: &File, mut before: Stamp, at_most: u64) -> Result<(Stamp, Vec<u8>), Refusal> {
     for _ in 0..ATTEMPTS {
         let len = usize::try_from(before.len).unwrap_or(usize::MAX);
         let mut content = Vec::with_capacity(len);
@@ -158,7 +245,7 @@ fn read(file: &File, mut before: Stamp) -> Result<(Stamp, Vec<u8>), Refusal> {
         if after == before && content.len() == len {
             return Ok((before, content));
         }
-        if after.len > SMALL {
+        if after.len > at_most {
             break;
         }
         before = after;

@@ -11,8 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use sluicegate::SendContext;
 use sluicegate::os::{Signal, Signals, raise_descriptors};
+use sluicegate::{SendContext, Strategy, WayBytes};
 use sluicegate_http::Handler;
 
 use self::balance::Balance;
@@ -26,16 +26,18 @@ pub(crate) struct Plan {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Threads that serve connections.
     pub(crate) workers: usize,
+    /// How ways to send are chosen.
+    pub(crate) strategy: Strategy,
 }
 
 /// Serves until SIGTERM or SIGINT, then lets the open connections finish. A
-/// second signal ends at once.
+/// second signal ends at once. Returns the bytes that were sent.
 ///
 /// `subject` is what is served, for people; `handler` makes each worker's own.
 ///
 /// # Errors
 /// What keeps it from starting: an address in use, a limit.
-pub(crate) fn run<H, F>(plan: &Plan, subject: &str, handler: F) -> Result<()>
+pub(crate) fn run<H, F>(plan: &Plan, subject: &str, handler: F) -> Result<WayBytes>
 where
     H: Handler + 'static,
     F: Fn() -> io::Result<H> + Send + Clone + 'static,
@@ -48,7 +50,8 @@ where
     let listeners =
         plan.addresses.iter().map(|&address| open(address)).collect::<Result<Vec<_>>>()?;
     let shutdown = Arc::new(Shutdown::default());
-    let context = Arc::new(SendContext::default());
+    let strategy = plan.strategy.clone();
+    let context = Arc::new(SendContext { strategy, ..SendContext::default() });
     let balance = Balance::new(plan.workers);
     let mut threads = Vec::new();
     for number in 0..plan.workers {
@@ -96,7 +99,7 @@ where
             bail!("a worker panicked");
         }
     }
-    Ok(())
+    Ok(context.counters.ways())
 }
 
 fn open(address: SocketAddr) -> Result<Arc<OwnedFd>> {

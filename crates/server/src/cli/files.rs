@@ -1,0 +1,245 @@
+//! Flags that say how files are served.
+
+use anyhow::{Result, bail};
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use sluicegate::file::Links;
+use sluicegate_http::{Coding, normalise};
+
+use crate::files::{CacheControl, Options};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files")]
+pub(super) struct FileFlags {
+    /// A directory's own page; may be given several times, the first that is
+    /// there is served.
+    #[arg(long, value_name = "NAME", default_value = "index.html", value_parser = name)]
+    index: Vec<String>,
+    /// Show the contents of directories that have no page of their own.
+    #[arg(long)]
+    listing: bool,
+    /// File beneath DIR for paths that lead to nothing, answered with 200: the
+    /// page of a single-page application.
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    fallback: Option<PathBytes>,
+    /// File beneath DIR in place of our page for an error, such as
+    /// 404=errors/404.html; may be given several times.
+    #[arg(long = "error-page", value_name = "STATUS=PATH", value_parser = error_page)]
+    error_pages: Vec<(u16, PathBytes)>,
+    /// Cache-Control of files; of those beneath a prefix when it begins with
+    /// one, such as "/assets/=max-age=31536000, immutable". May be given
+    /// several times: the longest prefix counts.
+    #[arg(long, value_name = "[/PREFIX=]VALUE", value_parser = cache_control)]
+    cache_control: Vec<CacheControl>,
+    /// Symbolic links that are followed: those that lead to something beneath
+    /// DIR, none, or all.
+    #[arg(long, value_enum, default_value_t = Symlinks::Inside)]
+    symlinks: Symlinks,
+    /// Serve names that begin with a dot, too (.well-known always is).
+    #[arg(long)]
+    dotfiles: bool,
+    /// Compressed neighbours (page.html.br) that are served to clients that
+    /// take them, the most wanted first.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "CODINGS",
+        value_delimiter = ',',
+        default_value = "br,zstd,gzip"
+    )]
+    precompressed: Vec<CodingName>,
+    /// Send copies of files, since somebody edits them in place while they are
+    /// served: no byte of one answer then comes from another version.
+    #[arg(long)]
+    in_place_edits: bool,
+    /// Files of at most this size are kept in memory, ready to be sent.
+    #[arg(long, value_name = "SIZE", value_parser = in_memory, default_value_t = ByteSize(sluicegate::COPY_UP_TO))]
+    in_memory: ByteSize,
+}
+
+/// A path beneath the root, in normal form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PathBytes(Vec<u8>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Symlinks {
+    Inside,
+    Never,
+    Anywhere,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CodingName {
+    Br,
+    Zstd,
+    Gzip,
+    None,
+}
+
+/// The largest file that is worth keeping in memory: beyond it, what a head
+/// costs is lost in what the content costs.
+const IN_MEMORY: ByteSize = ByteSize::mib(16);
+
+fn in_memory(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize =
+        text.parse().map_err(|_| "expected a size, such as 16KiB or 0".to_owned())?;
+    if size > IN_MEMORY { Err(format!("at most {IN_MEMORY}")) } else { Ok(size) }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text == "." || text == ".." || text.contains(['/', '\0']) {
+        return Err("expected the name of a file, without a slash".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A path as an operator writes it: no percent-encoding, with or without a
+/// slash at the beginning.
+fn path(text: &str) -> Result<PathBytes, String> {
+    let raw = format!("/{}", text.trim_start_matches('/').replace('%', "%25"));
+    let mut out = Vec::new();
+    match normalise(&raw, &mut out) {
+        Ok(path) if path.ends_with_slash() => Err("expected a file, not a directory".to_owned()),
+        Ok(path) => Ok(PathBytes(path.as_bytes().to_vec())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn error_page(text: &str) -> Result<(u16, PathBytes), String> {
+    let expected = || "expected a status from 400 to 599, `=`, and a file beneath DIR".to_owned();
+    let (status, file) = text.split_once('=').ok_or_else(expected)?;
+    let status = status.parse().ok().filter(|status| (400..600).contains(status));
+    Ok((status.ok_or_else(expected)?, path(file)?))
+}
+
+fn cache_control(text: &str) -> Result<CacheControl, String> {
+    let (prefix, value) = match text.split_once('=') {
+        Some((prefix, value)) if prefix.starts_with('/') => (prefix.trim_start_matches('/'), value),
+        _ if text.starts_with('/') => return Err("expected `=` and a value after it".to_owned()),
+        _ => ("", text),
+    };
+    if value.trim().is_empty() {
+        return Err("expected a value, such as \"max-age=3600\"".to_owned());
+    }
+    CacheControl::new(prefix.as_bytes().to_vec(), value.trim().to_owned())
+        .map_err(|error| error.to_string())
+}
+
+impl FileFlags {
+    /// What the flags say together.
+    pub(super) fn options(self) -> Result<Options> {
+        let mut precompressed = Vec::new();
+        for coding in &self.precompressed {
+            let coding = match coding {
+                CodingName::Br => Coding::Brotli,
+                CodingName::Zstd => Coding::Zstd,
+                CodingName::Gzip => Coding::Gzip,
+                CodingName::None if self.precompressed.len() == 1 => continue,
+                CodingName::None => bail!("--precompressed none goes with no other coding"),
+            };
+            if !precompressed.contains(&coding) {
+                precompressed.push(coding);
+            }
+        }
+        let mut error_pages: Vec<(u16, Vec<u8>)> = Vec::new();
+        for (status, PathBytes(path)) in self.error_pages {
+            if error_pages.iter().any(|(other, _)| *other == status) {
+                bail!("--error-page is given twice for status {status}");
+            }
+            error_pages.push((status, path));
+        }
+        let mut options = Options {
+            index: self.index,
+            listing: self.listing,
+            fallback: self.fallback.map(|PathBytes(path)| path),
+            error_pages,
+            cache_control: self.cache_control,
+            links: match self.symlinks {
+                Symlinks::Inside => Links::Inside,
+                Symlinks::Never => Links::Never,
+                Symlinks::Anywhere => Links::Anywhere,
+            },
+            dotfiles: self.dotfiles,
+            precompressed,
+            in_place_edits: self.in_place_edits,
+            in_memory: self.in_memory.as_u64(),
+        };
+        options.settle();
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        files: FileFlags,
+    }
+
+    fn options(line: &[&str]) -> Result<Options> {
+        let line = ["program"].iter().chain(line);
+        Line::try_parse_from(line)?.files.options()
+    }
+
+    #[test]
+    fn flags_become_options() {
+        let given = options(&[
+            "--index",
+            "start.html",
+            "--index",
+            "index.htm",
+            "--fallback",
+            "/app.html",
+            "--error-page",
+            "404=errors/a%20b.html",
+            "--cache-control",
+            "no-cache",
+            "--cache-control",
+            "/assets/=max-age=9, immutable",
+            "--symlinks",
+            "never",
+            "--precompressed",
+            "gzip,br",
+            "--in-memory",
+            "1MiB",
+        ])
+        .unwrap();
+        assert_eq!(given.index, ["start.html", "index.htm"]);
+        assert_eq!(given.fallback.as_deref(), Some(&b"app.html"[..]));
+        assert_eq!(given.error_page(404), Some(&b"errors/a%20b.html"[..]));
+        assert_eq!(given.cache_control(b"assets/x"), Some("max-age=9, immutable"));
+        assert_eq!(given.cache_control(b"x"), Some("no-cache"));
+        assert_eq!(given.links, Links::Never);
+        assert_eq!(given.precompressed, [Coding::Gzip, Coding::Brotli]);
+        assert_eq!(given.in_memory, 1 << 20);
+        assert!(options(&["--precompressed", "none"]).unwrap().precompressed.is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for line in [
+            ["--index", "a/b"],
+            ["--index", ""],
+            ["--fallback", "/"],
+            ["--fallback", "../x"],
+            ["--error-page", "404"],
+            ["--error-page", "200=x"],
+            ["--error-page", "404="],
+            ["--cache-control", ""],
+            ["--cache-control", "/assets/"],
+            ["--cache-control", "a\nb"],
+            ["--symlinks", "some"],
+            ["--precompressed", "none,br"],
+            ["--precompressed", "lzma"],
+            ["--in-memory", "many"],
+            ["--in-memory", "1GiB"],
+        ] {
+            assert!(options(&line).is_err(), "{line:?}");
+        }
+        assert!(options(&["--error-page", "404=a", "--error-page", "404=b"]).is_err());
+    }
+}

@@ -1,0 +1,64 @@
+//! Flags of every command that listens.
+
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+use sluicegate::{Strategy, Way};
+
+use crate::serve::Plan;
+
+/// The address that every command listens on unless it is told otherwise: this
+/// host alone.
+const LISTEN: &str = "127.0.0.1:8080";
+
+#[derive(Debug, Args)]
+pub(super) struct Listen {
+    /// Address and port to listen on; may be given several times.
+    #[arg(long = "listen", value_name = "ADDRESS:PORT", default_value = LISTEN, value_parser = address)]
+    addresses: Vec<SocketAddr>,
+    /// Threads that serve connections [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// The way in which files are sent: chosen by size, or always the one
+    /// named (for a bug or a measurement).
+    #[arg(long, value_enum, default_value_t = StrategyName::Auto)]
+    strategy: StrategyName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StrategyName {
+    Auto,
+    Copy,
+    Sendfile,
+    Splice,
+}
+
+impl StrategyName {
+    fn strategy(self) -> Strategy {
+        let forced = match self {
+            StrategyName::Auto => None,
+            StrategyName::Copy => Some(Way::Copy),
+            StrategyName::Sendfile => Some(Way::Sendfile),
+            StrategyName::Splice => Some(Way::Splice),
+        };
+        Strategy { forced, ..Strategy::default() }
+    }
+}
+
+/// An address and a port, as `--listen` takes them.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned()
+    })
+}
+
+impl Listen {
+    pub(super) fn plan(self) -> Plan {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Plan {
+            addresses: self.addresses,
+            workers: self.workers.map_or(cores, usize::from),
+            strategy: self.strategy.strategy(),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The command line.
+
+mod files;
+mod listen;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use self::files::FileFlags;
+use self::listen::Listen;
+use crate::files::Directory;
+use crate::log::tell;
+use crate::serve;
+
+/// A web server that moves bodies of any size in fixed memory.
+#[derive(Debug, Parser)]
+#[command(name = "sluicegate", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the files of a directory.
+    Serve {
+        /// The directory; nothing outside it is served.
+        #[arg(value_name = "DIR", default_value = ".")]
+        directory: PathBuf,
+        #[command(flatten)]
+        listen: Listen,
+        #[command(flatten)]
+        files: FileFlags,
+    },
+}
+
+/// Does what the command line says.
+pub(crate) fn run() -> Result<()> {
+    match Cli::parse().command {
+        Command::Serve { directory, listen, files } => {
+            let options = files.options()?;
+            // Opened here so that a mistake is told before anything listens.
+            let plan = listen.plan();
+            let files = Directory::open(&directory, options, plan.workers)
+                .with_context(|| format!("cannot serve `{}`", directory.display()))?;
+            let files = Arc::new(files);
+            let named = files.path().display().to_string();
+            let sent = {
+                let files = Arc::clone(&files);
+                serve::run(&plan, &named, move || Ok(files.worker()))?
+            };
+            tell(format_args!(
+                "sent {} bytes: {} copied, {} by sendfile, {} spliced",
+                sent.total(),
+                sent.copied,
+                sent.sendfile,
+                sent.spliced
+            ));
+            tell(format_args!("{}", files.counters()));
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_has_the_promised_defaults_and_flags() {
+        let Command::Serve { directory, listen, .. } =
+            Cli::try_parse_from(["sluicegate", "serve"]).unwrap().command;
+        assert_eq!(directory, PathBuf::from("."));
+        assert_eq!(listen.plan().addresses, ["127.0.0.1:8080".parse().unwrap()]);
+        let line = ["sluicegate", "serve", "/srv", "--listen", "[::1]:1", "--workers", "3"];
+        let Command::Serve { directory, listen, .. } = Cli::try_parse_from(line).unwrap().command;
+        assert_eq!(directory, PathBuf::from("/srv"));
+        assert_eq!(listen.plan().workers, 3);
+        for bad in [["--listen", "8080"], ["--workers", "0"], ["--workers", "x"]] {
+            let line = ["sluicegate", "serve"].into_iter().chain(bad);
+            assert!(Cli::try_parse_from(line).is_err(), "{bad:?}");
+        }
+    }
+}
