@@ -22,9 +22,14 @@ pub struct Served {
 
 impl Served {
     pub fn new(directory: &Path, workers: &str) -> Self {
+        Self::with(directory, &["--workers", workers])
+    }
+
+    /// With these flags beside the address.
+    pub fn with(directory: &Path, flags: &[&str]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.arg("serve").arg(directory);
-        command.args(["--listen", "127.0.0.1:0", "--workers", workers]);
+        command.args(["--listen", "127.0.0.1:0"]).args(flags);
         Self::by(command)
     }
 
@@ -35,6 +40,17 @@ impl Served {
         let address = line.split("http://").nth(1).unwrap();
         let address = address.split_whitespace().next().unwrap().parse().unwrap();
         Served { child, address }
+    }
+
+    /// Ends the program as an operator would, and returns what it tells of its
+    /// work.
+    pub fn stop(mut self) -> Sent {
+        self.child.terminate().unwrap();
+        let sent = self.child.wait_for_line(|line| line.contains(": sent "), PATIENCE).unwrap();
+        let files = self.child.wait_for_line(|line| line.contains(": files: "), PATIENCE).unwrap();
+        let status = self.child.wait_timeout(PATIENCE).unwrap();
+        assert!(status.success(), "{status}: {}", self.child.output());
+        Sent::parse(&sent, &files)
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -61,6 +77,33 @@ impl Served {
 
     pub fn get(&self, target: &str) -> Answer {
         self.ask(&format!("GET {target} HTTP/1.1"))
+    }
+}
+
+/// What a server told of its work: bytes sent, in all and by way, and how often
+/// a file was found where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub total: u64,
+    pub copied: u64,
+    pub sendfile: u64,
+    pub spliced: u64,
+    pub memory: u64,
+    pub open: u64,
+    pub opened: u64,
+    pub changed: u64,
+}
+
+impl Sent {
+    fn parse(sent: &str, files: &str) -> Self {
+        fn numbers(line: &str) -> [u64; 4] {
+            let words = line.split(|c: char| !c.is_ascii_digit());
+            let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
+            numbers.try_into().unwrap_or_else(|_| panic!("four numbers in `{line}`"))
+        }
+        let [total, copied, sendfile, spliced] = numbers(sent);
+        let [memory, open, opened, changed] = numbers(files);
+        Sent { total, copied, sendfile, spliced, memory, open, opened, changed }
     }
 }
 
