@@ -29,8 +29,8 @@ enum Content {
     /// In memory, with the head before them: the most common answer is one
     /// piece.
     Prepared(Arc<Prepared>),
-    /// In an open file.
-    File { file: Arc<File>, version: Arc<Stamp>, copied: bool },
+    /// In an open file; the head of the whole in memory.
+    File { head: Arc<Prepared>, file: Arc<File>, version: Arc<Stamp>, copied: bool },
 }
 
 /// One version of a file, ready to answer GET and HEAD: with its validators,
@@ -74,7 +74,10 @@ impl FileResponse {
     pub fn from_file(file: Arc<File>, stamp: &Stamp, metadata: &FileMetadata) -> Self {
         let version = Arc::new(*stamp);
         let copied = metadata.in_place_edits;
-        Self::new(stamp, metadata, |_| Content::File { file, version, copied })
+        Self::new(stamp, metadata, |full| {
+            let head = Arc::new(Prepared::head(200, full, stamp.len));
+            Content::File { head, file, version, copied }
+        })
     }
 
     /// Answers from memory: `bytes` are all of the file in the version `stamp`.
@@ -111,7 +114,7 @@ impl FileResponse {
     pub fn memory(&self) -> usize {
         match &self.content {
             Content::Prepared(prepared) => prepared.size(),
-            Content::File { .. } => 0,
+            Content::File { head, .. } => head.size(),
         }
     }
 
@@ -162,7 +165,7 @@ impl FileResponse {
 
     fn length(&self) -> u64 {
         match &self.content {
-            Content::Prepared(prepared) => prepared.content_len() as u64,
+            Content::Prepared(prepared) => prepared.announced(),
             Content::File { version, .. } => version.len,
         }
     }
@@ -171,7 +174,7 @@ impl FileResponse {
     fn cut(&self, range: Range<u64>) -> Segment {
         match &self.content {
             Content::Prepared(prepared) => Segment::Memory(cut(&prepared.parts().1, range)),
-            Content::File { file, version, copied } => {
+            Content::File { file, version, copied, .. } => {
                 let range = FileRange::new(Arc::clone(file), range).in_version(Arc::clone(version));
                 Segment::File(if *copied { range.copied() } else { range })
             }
@@ -185,9 +188,7 @@ impl FileResponse {
     fn whole(&self) -> Response {
         match &self.content {
             Content::Prepared(prepared) => Response::prepared(Arc::clone(prepared)),
-            Content::File { .. } => Response::new(200)
-                .with_fields(self.full.clone())
-                .with_body(Body::Segment(self.all())),
+            Content::File { head, .. } => Response::prepared_with(Arc::clone(head), self.all()),
         }
     }
 

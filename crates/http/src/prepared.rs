@@ -1,4 +1,5 @@
-//! Answers composed beforehand: head and content in one piece of memory.
+//! Answers composed beforehand: a head, with its content where that is small, in
+//! one piece of memory.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -21,6 +22,8 @@ pub struct Prepared {
     status: u16,
     date_at: usize,
     content_at: usize,
+    /// What Content-Length says.
+    announced: u64,
     whole: Mutex<(u64, Bytes)>,
 }
 
@@ -28,15 +31,27 @@ impl Prepared {
     /// Composes an answer.
     #[must_use]
     pub fn new(status: u16, fields: &Fields, content: &[u8]) -> Self {
+        Self::compose(status, fields, content.len() as u64, content)
+    }
+
+    /// Composes the head of an answer whose content, `length` bytes of it, is
+    /// elsewhere: see [`crate::Response::prepared_with`].
+    #[must_use]
+    pub fn head(status: u16, fields: &Fields, length: u64) -> Self {
+        Self::compose(status, fields, length, b"")
+    }
+
+    fn compose(status: u16, fields: &Fields, length: u64, content: &[u8]) -> Self {
         let date = date::now();
         let mut out = Vec::with_capacity(256 + fields.as_bytes().len() + content.len());
         let date_at = encode::start(&mut out, status, &date);
         out.extend_from_slice(fields.as_bytes());
-        encode::framing(&mut out, Framing::Sized(content.len() as u64));
+        encode::framing(&mut out, Framing::Sized(length));
         out.extend_from_slice(b"\r\n");
         let content_at = out.len();
         out.extend_from_slice(content);
-        Prepared { status, date_at, content_at, whole: Mutex::new((date.second, Bytes::from(out))) }
+        let whole = Mutex::new((date.second, Bytes::from(out)));
+        Prepared { status, date_at, content_at, announced: length, whole }
     }
 
     /// The status code.
@@ -51,9 +66,9 @@ impl Prepared {
         self.lock().1.len()
     }
 
-    /// Bytes of the content.
-    pub(crate) fn content_len(&self) -> usize {
-        self.size() - self.content_at
+    /// Bytes of content that the head announces.
+    pub(crate) fn announced(&self) -> u64 {
+        self.announced
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, (u64, Bytes)> {

@@ -148,11 +148,19 @@ fn resolve(spec: &[u8], length: u64) -> Spec {
         },
         (first, last) => match (number(first), number(last)) {
             // RFC 9110 section 14.1.1: invalid if last-pos is less than first-pos.
-            (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(length),
+            (Some(_), Some(_)) if significant(last) < significant(first) => return Spec::Invalid,
+            (Some(first), Some(last)) => first..last.saturating_add(1).min(length),
             _ => return Spec::Invalid,
         },
     };
     if range.is_empty() { Spec::Unsatisfiable } else { Spec::Satisfiable(range) }
+}
+
+/// Digits in a form that orders as their numbers do, however large they are.
+fn significant(digits: &[u8]) -> (usize, &[u8]) {
+    let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
+    let significant = digits.get(zeros..).unwrap_or_default();
+    (significant.len(), significant)
 }
 
 /// 1*DIGIT; what does not fit `u64` lies beyond every representation and becomes `u64::MAX`.

@@ -164,8 +164,13 @@ pub struct Response {
 
 #[derive(Debug)]
 pub(crate) enum Kind {
-    Built { status: u16, fields: Fields, body: Body },
-    Prepared(Arc<Prepared>),
+    Built {
+        status: u16,
+        fields: Fields,
+        body: Body,
+    },
+    /// With its content behind it where that is not within.
+    Prepared(Arc<Prepared>, Option<Segment>),
 }
 
 impl Response {
@@ -195,7 +200,18 @@ impl Response {
     /// An answer that was composed beforehand.
     #[must_use]
     pub fn prepared(prepared: Arc<Prepared>) -> Self {
-        Response { kind: Kind::Prepared(prepared) }
+        Response { kind: Kind::Prepared(prepared, None) }
+    }
+
+    /// A head that was composed beforehand ([`Prepared::head`]), and the content
+    /// that it announces. Content of another length is a mistake of the program
+    /// and is answered as 500.
+    #[must_use]
+    pub fn prepared_with(head: Arc<Prepared>, content: Segment) -> Self {
+        if head.announced() != content.len() {
+            return Self::status_page(500);
+        }
+        Response { kind: Kind::Prepared(head, Some(content)) }
     }
 
     /// With this content.
@@ -236,7 +252,7 @@ impl Response {
     pub fn add(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), BadField> {
         match &mut self.kind {
             Kind::Built { fields, .. } => fields.add(name, value),
-            Kind::Prepared(_) => Ok(()),
+            Kind::Prepared(..) => Ok(()),
         }
     }
 
@@ -245,7 +261,7 @@ impl Response {
     pub fn status(&self) -> u16 {
         match &self.kind {
             Kind::Built { status, .. } => *status,
-            Kind::Prepared(prepared) => prepared.status(),
+            Kind::Prepared(prepared, _) => prepared.status(),
         }
     }
 }

@@ -5,11 +5,14 @@
 mod common;
 
 use std::os::unix::fs::symlink;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use common::{Answer, PROGRAM, Served};
 use sluicegate_testkit::corpus::{self, Tree};
-use std::process::Command;
+use sluicegate_testkit::need::Need;
+use sluicegate_testkit::process::find_program;
+use sluicegate_testkit::require;
 
 fn set_modified(path: &std::path::Path, time: SystemTime) {
     std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
@@ -303,4 +306,85 @@ fn a_scan_leaves_the_files_that_are_asked_for_again_in_memory() {
     let sent = served.stop();
     assert_eq!((sent.opened, sent.memory), (COLD + 1, hot - 1), "{sent:?}");
     assert!(resident < 200 * 1024, "{resident} KiB for 244 MiB of files");
+}
+
+#[test]
+fn a_device_is_refused_without_being_opened_for_reading() {
+    require!(Need::Root, Need::Program("strace"), Need::Program("mknod"));
+    let tree = Tree::new().unwrap().text("page", b"p").unwrap();
+    // Reads of it never end.
+    let made = Command::new("mknod").arg(tree.join("zero")).args(["c", "1", "5"]).status().unwrap();
+    assert!(made.success());
+    symlink("zero", tree.join("link")).unwrap();
+    let trace = tree.join("trace");
+    let mut command = Command::new(find_program("strace").unwrap());
+    command.args(["-f", "-qq", "-e", "trace=openat2,openat,open", "-o"]).arg(&trace);
+    command.arg(PROGRAM).arg("serve").arg(tree.path()).args(["--listen", "127.0.0.1:0"]);
+    let served = Served::by(command);
+    for (target, status) in [("/zero", 403), ("/link", 403), ("/page", 200)] {
+        assert_eq!(served.get(target).status, status, "{target}");
+    }
+    drop(served);
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let opened = |name: &str| trace.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
+    for name in ["\"zero\"", "\"link\""] {
+        let calls = opened(name);
+        assert!(!calls.is_empty() && calls.iter().all(|call| call.contains("O_PATH")), "{calls:?}");
+    }
+    assert!(opened("\"page\"").iter().any(|call| call.contains("O_RDONLY")), "{trace}");
+}
+
+#[test]
+fn names_that_no_file_can_have_are_answered_and_not_looked_up() {
+    let tree = Tree::new().unwrap().text("page", b"p").unwrap();
+    let longest = "x".repeat(255);
+    let tree = tree.text(&longest, b"long").unwrap();
+    let served = Served::with(tree.path(), &["--workers", "1"]);
+    for (target, status) in [
+        (format!("/{longest}"), 200),
+        (format!("/{longest}x"), 404),
+        (format!("/{}", "%78".repeat(255)), 200),
+        (format!("/{}", "ab/".repeat(1300)), 404),
+        (format!("/{}", "abc/".repeat(1100)), 414),
+        ("/page/".to_owned(), 404),
+        ("/page/.".to_owned(), 404),
+        ("/page\\".to_owned(), 400),
+        ("/page%5c".to_owned(), 400),
+        ("/page%00.html".to_owned(), 400),
+        ("/%2e%2e/page".to_owned(), 400),
+        ("/a/%2e%2e/page".to_owned(), 200),
+        ("/page%".to_owned(), 400),
+    ] {
+        assert_eq!(served.get(&target).status, status, "{}", &target[..target.len().min(40)]);
+    }
+}
+
+#[test]
+fn a_small_file_that_is_written_all_the_time_is_never_served_in_parts_of_two_versions() {
+    let tree = Tree::new().unwrap().text("page", vec![b'a'; 12_000]).unwrap();
+    let served = Served::with(tree.path(), &["--workers", "1"]);
+    let path = tree.join("page");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let mut versions = std::collections::BTreeSet::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let new = tree.join("new");
+            for version in (b'a'..=b'z').cycle() {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                std::fs::write(&new, vec![version; 12_000]).unwrap();
+                std::fs::rename(&new, &path).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        for _ in 0..2_000 {
+            let content = served.get("/page").content;
+            assert_eq!(content.len(), 12_000);
+            assert!(content.iter().all(|byte| *byte == content[0]));
+            versions.insert(content[0]);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(versions.len() > 1, "{versions:?}");
 }

@@ -61,9 +61,13 @@ impl<R: Readiness> Outbound<'_, R> {
         response: Response,
     ) -> Result<bool, Failure> {
         match response.kind {
-            Kind::Prepared(prepared) => {
+            Kind::Prepared(prepared, content) => {
                 self.make_room(2).await?;
                 self.queue_prepared(asked, &prepared);
+                if let Some(content) = content.filter(|_| !asked.head_only) {
+                    // There is room for two.
+                    let _ = self.socket.queue(content);
+                }
                 Ok(false)
             }
             Kind::Built { status, fields, body } => {

@@ -65,8 +65,12 @@ fn content_of(body: Body) -> Option<Vec<u8>> {
 
 fn describe(response: Response) -> (u16, Option<String>, Option<Vec<u8>>) {
     match response.kind {
-        ResponseKind::Prepared(prepared) => {
-            (prepared.status(), None, Some(prepared.parts().1.to_vec()))
+        ResponseKind::Prepared(prepared, content) => {
+            let content = match content {
+                Some(segment) => content_of(Body::Segment(segment)),
+                None => Some(prepared.parts().1.to_vec()),
+            };
+            (prepared.status(), None, content)
         }
         ResponseKind::Built { status, fields, body } => {
             let text = String::from_utf8(fields.as_bytes().to_vec()).unwrap();
@@ -169,7 +173,9 @@ fn what_is_said_of_a_file_is_said_in_200_206_and_304() {
         .unwrap();
     let response = FileResponse::from_memory(b"0123456789", &stamp(10), &metadata);
     let fields = |asked: &str| match response.respond(&request(asked)).kind {
-        ResponseKind::Prepared(prepared) => String::from_utf8(prepared.parts().0.to_vec()).unwrap(),
+        ResponseKind::Prepared(prepared, _) => {
+            String::from_utf8(prepared.parts().0.to_vec()).unwrap()
+        }
         ResponseKind::Built { fields, .. } => {
             String::from_utf8(fields.as_bytes().to_vec()).unwrap()
         }

@@ -40,6 +40,9 @@ fn ranges_are_resolved_against_the_length() {
         ("lines=1-2", 10, Ignored),
         ("byte", 10, Ignored),
         ("bytes=18446744073709551615-", u64::MAX, Unsatisfiable),
+        ("bytes=99999999999999999999999-88888888888888888888888", 10, Ignored),
+        ("bytes=88888888888888888888888-99999999999999999999999", 10, Unsatisfiable),
+        ("bytes=007-0000000000000000000000008", 10, Single(7..9)),
         (
             "bytes=18446744073709551614-18446744073709551615",
             u64::MAX,

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use quick_cache::Weighter;
 use quick_cache::unsync;
@@ -131,13 +131,31 @@ impl Cache {
         };
         directory.counters.count(Lookup::Opened);
         let entry = Rc::new(entry);
-        if entry.response.file().is_none() {
-            self.small.insert(key.into(), Rc::clone(&entry));
-        } else {
+        if entry.response.file().is_some() {
             self.open.insert(key.into(), Rc::clone(&entry));
+        } else if is_settled(entry.stamp.changed, SystemTime::now()) {
+            self.small.insert(key.into(), Rc::clone(&entry));
         }
         Ok(Found::File(entry))
     }
+}
+
+/// How long ago a small file must have changed for what was read of it to be kept.
+///
+/// A write sets the file's times when it begins: what was read while it went on
+/// may be of two versions, and nothing will ever tell. And where clocks are
+/// coarse, two writes within one tick (at most 10 ms) leave the same times.
+const SETTLED: Duration = Duration::from_millis(100);
+
+fn is_settled((seconds, nanos): (i64, u32), now: SystemTime) -> bool {
+    let Ok(seconds) = u64::try_from(seconds) else {
+        return true;
+    };
+    // A time in the future is one that somebody set, or another host's clock.
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::new(seconds, nanos))
+        .and_then(|changed| now.duration_since(changed).ok())
+        .is_none_or(|since| since > SETTLED)
 }
 
 /// Whether `path` still leads to what is kept of it.
@@ -167,6 +185,22 @@ fn is_current(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_read_while_it_changed_is_not_kept() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        for (changed, expected) in [
+            ((999, 950_000_000), false),
+            ((1000, 0), false),
+            ((999, 899_999_999), true),
+            ((0, 0), true),
+            ((-1, 0), true),
+            ((1001, 0), true),
+            ((i64::MAX, 999_999_999), true),
+        ] {
+            assert_eq!(is_settled(changed, now), expected, "{changed:?}");
+        }
+    }
 
     #[test]
     fn workers_share_what_the_process_may_have() {

@@ -120,7 +120,7 @@ impl From<io::Error> for Refusal {
 
 /// Opens a path. Somebody who renames directories meanwhile can make the kernel
 /// unsure whether a link stayed inside (EAGAIN): then it is asked again.
-fn open_beneath(root: &Root, path: &[u8], access: Access) -> Result<File, Refusal> {
+pub(super) fn open_beneath(root: &Root, path: &[u8], access: Access) -> Result<File, Refusal> {
     let mut opened = root.open_beneath(path, access);
     for _ in 0..RENAMES {
         match &opened {

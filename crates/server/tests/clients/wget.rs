@@ -1,0 +1,101 @@
+//! wget: resumed downloads, and a tree that is followed link by link.
+
+use std::path::Path;
+use std::process::Command;
+
+use sluicegate_testkit::corpus::{self, Tree};
+use sluicegate_testkit::need::Need;
+use sluicegate_testkit::require;
+
+use crate::common::Served;
+use crate::ways::{LARGE, MIDDLE, SMALL, Ways};
+use crate::{assert_whole, cut, program, size, succeed};
+
+const SEED: u64 = 13;
+
+fn wget(directory: &Path, args: &[&str]) -> Command {
+    let mut command = program("wget", directory);
+    command.args(["--no-config", "--no-proxy", "--tries", "1", "--timeout", "30"]);
+    command.args(["--progress", "dot:giga"]).args(args);
+    command
+}
+
+#[test]
+fn a_half_file_is_completed_and_a_complete_one_left_alone() {
+    require!(Need::Program("wget"));
+    let tree = Tree::new().unwrap().file("large", SEED, LARGE).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let target = out.path().join("large");
+    let half = LARGE / 2;
+    corpus::write_file(&target, SEED, half).unwrap();
+    let served = Served::with(tree.path(), &[]);
+    succeed(wget(out.path(), &["--continue", &served.url("/large")]));
+    assert_whole(&target, SEED, LARGE);
+    Ways::default().file(LARGE - half).assert(served.stop());
+
+    let served = Served::with(tree.path(), &[]);
+    let said = succeed(wget(out.path(), &["--continue", &served.url("/large")]));
+    assert!(said.contains("416 Range Not Satisfiable"), "{said}");
+    assert!(said.contains("nothing to do"), "{said}");
+    assert_whole(&target, SEED, LARGE);
+    Ways::default().answers(1).assert(served.stop());
+
+    // But for the last byte, and from the beginning.
+    let served = Served::with(tree.path(), &[]);
+    cut(&target, LARGE - 1);
+    succeed(wget(out.path(), &["--continue", &served.url("/large")]));
+    assert_whole(&target, SEED, LARGE);
+    cut(&target, 0);
+    succeed(wget(out.path(), &["--continue", &served.url("/large")]));
+    assert_whole(&target, SEED, LARGE);
+    Ways::default().file(1).file(LARGE).assert(served.stop());
+}
+
+#[test]
+fn a_mirror_by_the_listings_has_every_file_and_asks_for_changes_only() {
+    require!(Need::Program("wget"));
+    let names = [
+        ("top", SMALL),
+        ("a b%c#d?e&f;g'h\"i.bin", SMALL),
+        ("caf\u{e9}/\u{3bb}", MIDDLE),
+        ("deep/er/and/deeper", MIDDLE),
+        ("deep/large.iso", LARGE),
+        ("deep/empty", 0),
+    ];
+    let mut tree = Tree::new().unwrap().directory("nothing here").unwrap();
+    for (seed, (name, length)) in (SEED..).zip(names) {
+        tree = tree.file(name, seed, length).unwrap();
+    }
+    let out = tempfile::tempdir().unwrap();
+    let mirror = |served: &Served| {
+        let url = served.url("/");
+        // Names as they are on this side, too.
+        let names = ["--restrict-file-names=nocontrol", "--local-encoding=UTF-8"];
+        let mut args = vec!["--mirror", "--no-host-directories", "--no-parent", "--no-verbose"];
+        args.extend(["--reject-regex", r"[?](C|sort|order)="]);
+        args.extend(names);
+        args.push(&url);
+        succeed(wget(out.path(), &args))
+    };
+    let served = Served::with(tree.path(), &["--listing"]);
+    mirror(&served);
+    for (seed, (name, length)) in (SEED..).zip(names) {
+        assert_whole(&out.path().join(name), seed, length);
+    }
+    // Listings, and the robots.txt that is not there.
+    let mut ways = Ways::default().up_to(20, 7 * 8192);
+    for (_, length) in names {
+        ways = ways.file(length);
+    }
+    ways.assert(served.stop());
+
+    // Of the files nothing is sent again but their heads.
+    let served = Served::with(tree.path(), &["--listing"]);
+    mirror(&served);
+    let pages = size(&out.path().join("index.html"));
+    assert!(pages < 8192, "the largest listing has {pages} bytes");
+    Ways::default().up_to(30, 7 * 8192).assert(served.stop());
+    for (seed, (name, length)) in (SEED..).zip(names) {
+        assert_whole(&out.path().join(name), seed, length);
+    }
+}
