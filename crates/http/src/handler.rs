@@ -17,6 +17,12 @@ pub trait Handler {
     /// Answers one request.
     fn handle(&self, request: &mut Request) -> impl Future<Output = Response>;
 
+    /// The answer to a request that the engine refuses by itself, since nobody
+    /// can read it or it is beyond a limit: a page with `status`.
+    fn refuse(&self, status: u16) -> Response {
+        Response::status_page(status)
+    }
+
     /// Told of what ended a connection before its time. Does nothing unless
     /// it is overridden; to log or count.
     fn failed(&self, failure: &Failure) {

@@ -204,6 +204,8 @@ fn a_process_without_descriptors_still_serves_what_it_has_and_recovers() {
     command.args(["--listen", "127.0.0.1:0", "--workers", "1"]);
     let mut served = Served::by(command);
     let mut stream = served.connect();
+    // What has just been written is not kept in memory.
+    std::thread::sleep(Duration::from_millis(150));
     common::exchange(&mut stream, "/warm", 4);
     // Until it has no descriptor left; those beyond wait in the queue.
     let crowd: Vec<_> = (0..60).map(|_| served.connect()).collect();

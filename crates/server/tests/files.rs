@@ -151,7 +151,7 @@ fn what_is_missing_is_answered_by_the_fallback_with_200() {
 fn errors_have_the_pages_of_the_operator() {
     let tree = Tree::new().unwrap().text("e/404.html", b"<h1>lost</h1>").unwrap();
     let tree = tree.text("e/405.txt", b"no").unwrap().text("page", b"0123").unwrap();
-    let tree = tree.text("e/416", b"beyond").unwrap();
+    let tree = tree.text("e/416", b"beyond").unwrap().text("e/400", b"unread").unwrap();
     let served = Served::with(
         tree.path(),
         &[
@@ -161,6 +161,8 @@ fn errors_have_the_pages_of_the_operator() {
             "405=/e/405.txt",
             "--error-page",
             "416=e/416",
+            "--error-page",
+            "400=e/400",
         ],
     );
     let lost = served.get("/nothing");
@@ -185,6 +187,8 @@ fn errors_have_the_pages_of_the_operator() {
     let beyond = served.ask("GET /page HTTP/1.1\r\nRange: bytes=9-");
     assert_eq!((beyond.status, beyond.field("Content-Range")), (416, Some("bytes */4")));
     assert_eq!((beyond.field("Content-Type"), &beyond.content[..]), (None, &b"beyond"[..]));
+    let unread = served.ask("GET /page HTTP/1.1\r\nContent-Length: x");
+    assert_eq!((unread.status, &unread.content[..]), (400, &b"unread"[..]), "the engine's own too");
     assert_eq!(served.get("/e/404.html").status, 200);
     std::fs::remove_file(tree.join("e/404.html")).unwrap();
     std::thread::sleep(Duration::from_secs(1));

@@ -177,7 +177,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         let response = if request.head.method() == Method::Connect {
             // RFC 9110 section 9.3.6: a tunnel. This engine has none, and a
             // handler's 2xx would be taken for one.
-            Response::status_page(501)
+            self.service.handler.refuse(501)
         } else if framing.has_body() {
             let mailbox = Arc::new(Mailbox::default());
             request.body = RequestBody::new(framing, Arc::clone(&mailbox));
@@ -284,7 +284,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
     async fn refuse(&mut self, offence: Offence, head_only: bool) -> Result<Ending, Failure> {
         self.service.requests.fetch_add(1, Ordering::Relaxed);
         let asked = Asked { head_only, chunked: true, last: true };
-        let page = Response::status_page(offence.status());
+        let page = self.service.handler.refuse(offence.status());
         let mut outbound = self.outbound();
         outbound.respond(asked, page).await?;
         outbound.flush().await?;

@@ -48,10 +48,12 @@ pub(super) struct FileFlags {
         default_value = "br,zstd,gzip"
     )]
     precompressed: Vec<CodingName>,
-    /// Send copies of files, since somebody edits them in place while they are
-    /// served: no byte of one answer then comes from another version.
-    #[arg(long)]
-    in_place_edits: bool,
+    /// Send copies of the files, or of those beneath a prefix, since somebody
+    /// edits them in place while they are served: no byte of one answer then
+    /// comes from another version. May be given several times.
+    #[arg(long, value_name = "/PREFIX", num_args = 0..=1, require_equals = true,
+          default_missing_value = "/", value_parser = prefix)]
+    in_place_edits: Vec<Prefix>,
     /// Files of at most this size are kept in memory, ready to be sent.
     #[arg(long, value_name = "SIZE", value_parser = in_memory, default_value_t = ByteSize(sluicegate::COPY_UP_TO))]
     in_memory: ByteSize,
@@ -60,6 +62,10 @@ pub(super) struct FileFlags {
 /// A path beneath the root, in normal form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PathBytes(Vec<u8>);
+
+/// The beginning of normal forms; empty for all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Prefix(Vec<u8>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Symlinks {
@@ -105,6 +111,11 @@ fn path(text: &str) -> Result<PathBytes, String> {
     }
 }
 
+fn prefix(text: &str) -> Result<Prefix, String> {
+    let prefix = text.strip_prefix('/').ok_or("expected a path that begins with a slash")?;
+    Ok(Prefix(prefix.as_bytes().to_vec()))
+}
+
 fn error_page(text: &str) -> Result<(u16, PathBytes), String> {
     let expected = || "expected a status from 400 to 599, `=`, and a file beneath DIR".to_owned();
     let (status, file) = text.split_once('=').ok_or_else(expected)?;
@@ -114,15 +125,14 @@ fn error_page(text: &str) -> Result<(u16, PathBytes), String> {
 
 fn cache_control(text: &str) -> Result<CacheControl, String> {
     let (prefix, value) = match text.split_once('=') {
-        Some((prefix, value)) if prefix.starts_with('/') => (prefix.trim_start_matches('/'), value),
+        Some((path, value)) if path.starts_with('/') => (prefix(path)?, value),
         _ if text.starts_with('/') => return Err("expected `=` and a value after it".to_owned()),
-        _ => ("", text),
+        _ => (Prefix(Vec::new()), text),
     };
     if value.trim().is_empty() {
         return Err("expected a value, such as \"max-age=3600\"".to_owned());
     }
-    CacheControl::new(prefix.as_bytes().to_vec(), value.trim().to_owned())
-        .map_err(|error| error.to_string())
+    CacheControl::new(prefix.0, value.trim().to_owned()).map_err(|error| error.to_string())
 }
 
 impl FileFlags {
@@ -161,7 +171,7 @@ impl FileFlags {
             },
             dotfiles: self.dotfiles,
             precompressed,
-            in_place_edits: self.in_place_edits,
+            in_place_edits: self.in_place_edits.into_iter().map(|prefix| prefix.0).collect(),
             in_memory: self.in_memory.as_u64(),
         };
         options.settle();
@@ -216,6 +226,10 @@ mod tests {
         assert_eq!(given.links, Links::Never);
         assert_eq!(given.precompressed, [Coding::Gzip, Coding::Brotli]);
         assert_eq!(given.in_memory, 1 << 20);
+        assert!(!given.is_edited_in_place(b"live/log"));
+        let live = options(&["--in-place-edits=/live/", "--listing"]).unwrap();
+        assert!(live.is_edited_in_place(b"live/log") && !live.is_edited_in_place(b"page"));
+        assert!(options(&["--in-place-edits"]).unwrap().is_edited_in_place(b"page"));
         assert!(options(&["--precompressed", "none"]).unwrap().precompressed.is_empty());
     }
 
@@ -232,6 +246,7 @@ mod tests {
             ["--cache-control", ""],
             ["--cache-control", "/assets/"],
             ["--cache-control", "a\nb"],
+            ["--in-place-edits=live", "--listing"],
             ["--symlinks", "some"],
             ["--precompressed", "none,br"],
             ["--precompressed", "lzma"],

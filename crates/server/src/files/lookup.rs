@@ -221,7 +221,7 @@ fn metadata(
         // It was checked when it was read from the command line.
         metadata = metadata.clone().cache_control(value).unwrap_or(metadata);
     }
-    if directory.options.in_place_edits {
+    if directory.options.is_edited_in_place(path) {
         metadata = metadata.in_place_edits();
     }
     metadata

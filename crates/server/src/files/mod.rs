@@ -125,7 +125,7 @@ impl Files {
         match self.find_path(&path, head) {
             Ok(response) => response,
             Err(Refusal::Missing) => self.fallback(head),
-            Err(refusal) => Self::refuse(path.as_bytes(), &refusal),
+            Err(refusal) => Self::refused(path.as_bytes(), &refusal),
         }
     }
 
@@ -154,7 +154,7 @@ impl Files {
                 Ok(Found::File(file)) => return Ok(self.respond(&index_path, &file, head)),
                 Ok(Found::Directory) | Err(Refusal::Missing) => {}
                 Err(refusal) => {
-                    return Ok(Self::refuse(&index_path, &refusal));
+                    return Ok(Self::refused(&index_path, &refusal));
                 }
             }
         }
@@ -201,11 +201,11 @@ impl Files {
         match found {
             Ok(Found::File(file)) => self.respond(path, &file, head),
             Ok(Found::Directory) => Response::status_page(404),
-            Err(refusal) => Self::refuse(path, &refusal),
+            Err(refusal) => Self::refused(path, &refusal),
         }
     }
 
-    fn refuse(path: &[u8], refusal: &Refusal) -> Response {
+    fn refused(path: &[u8], refusal: &Refusal) -> Response {
         if let Refusal::Failed(error) | Refusal::Exhausted(error) = refusal {
             tell(format_args!("`{}`: {error}", path.escape_ascii()));
         }
@@ -226,6 +226,10 @@ fn allow(mut response: Response) -> Response {
 impl Handler for Files {
     async fn handle(&self, request: &mut Request) -> Response {
         self.answer(&request.head)
+    }
+
+    fn refuse(&self, status: u16) -> Response {
+        self.with_own_page(Response::status_page(status))
     }
 
     fn failed(&self, failure: &Failure) {

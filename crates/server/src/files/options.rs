@@ -28,9 +28,9 @@ pub(crate) struct Options {
     /// Encodings whose neighbours (`page.html.br`) are looked for, the most
     /// wanted first.
     pub(crate) precompressed: Vec<Coding>,
-    /// Whether files are edited in place while they are served: then they are
-    /// sent from copies.
-    pub(crate) in_place_edits: bool,
+    /// Prefixes beneath which files are edited in place while they are served:
+    /// those are sent from copies. An empty one is all files.
+    pub(crate) in_place_edits: Vec<Vec<u8>>,
     /// Files of at most so many bytes are kept in memory, ready to be sent.
     pub(crate) in_memory: u64,
 }
@@ -46,7 +46,7 @@ impl Default for Options {
             links: Links::Inside,
             dotfiles: false,
             precompressed: Coding::COMPRESSED.to_vec(),
-            in_place_edits: false,
+            in_place_edits: Vec::new(),
             in_memory: sluicegate::COPY_UP_TO,
         }
     }
@@ -57,6 +57,11 @@ impl Options {
     pub(crate) fn cache_control(&self, path: &[u8]) -> Option<&str> {
         let rule = self.cache_control.iter().find(|rule| path.starts_with(&rule.prefix));
         rule.map(|rule| rule.value.as_str())
+    }
+
+    /// Whether the file at `path`, a normal form, is edited in place.
+    pub(crate) fn is_edited_in_place(&self, path: &[u8]) -> bool {
+        self.in_place_edits.iter().any(|prefix| path.starts_with(prefix))
     }
 
     /// The file that takes the place of the page of `status`.
