@@ -172,6 +172,12 @@ fn methods_that_are_not_answered_say_so() {
         assert_eq!((answer.field("Content-Length"), &answer.content[..]), (None, &b""[..]));
     }
     assert_eq!(served.ask("BREW /style.css HTTP/1.1").status, 501);
+    // Also where a body comes that nobody would take.
+    for length in ["3", "3000000", "18446744073709551615"] {
+        let head = format!("PUT /style.css HTTP/1.1\r\nContent-Length: {length}");
+        let answer = served.ask(&head);
+        assert_eq!((answer.status, answer.field("Allow")), (405, allow), "{length}");
+    }
 }
 
 #[test]

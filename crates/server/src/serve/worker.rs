@@ -28,6 +28,12 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// Connections accepted in a row before the others have their turn.
 const BATCH: usize = 64;
 
+/// Files take no request bodies: who sends one, of whatever size, is to learn
+/// that the method is not allowed, and not that the body is too large.
+fn limits() -> Limits {
+    Limits { body: u64::MAX, ..Limits::default() }
+}
+
 /// What a worker starts with.
 pub(super) struct Start<F> {
     /// Which worker it is.
@@ -64,7 +70,7 @@ impl<F> Start<F> {
         let shared = Rc::new(Shared {
             reactor: worker.reactor().clone(),
             spawner: worker.spawner().clone(),
-            service: Rc::new(Service::new((self.handler)()?, Limits::default())),
+            service: Rc::new(Service::new((self.handler)()?, limits())),
             context: self.context,
             shutdown: self.shutdown,
             number: self.number,

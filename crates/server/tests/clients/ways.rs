@@ -2,16 +2,17 @@
 
 use std::ops::RangeInclusive;
 
-use sluicegate::{COPY_UP_TO, SPLICE_FROM, Strategy, Way};
+use sluicegate::{COPY_UP_TO, Strategy, Way};
 
 use crate::common::Sent;
 
-/// A file of this size is kept in memory.
+/// A file of this size is kept in memory, in whole and in part.
 pub(crate) const SMALL: u64 = COPY_UP_TO / 2;
-/// A file of this size goes from the page cache by `sendfile`.
-pub(crate) const MIDDLE: u64 = COPY_UP_TO + (SPLICE_FROM - COPY_UP_TO) / 2;
-/// A file of this size goes through a pipe, several times over.
-pub(crate) const LARGE: u64 = 64 * SPLICE_FROM + 12_345;
+/// A file of this size goes from the page cache, by the way for small ones.
+pub(crate) const MIDDLE: u64 = 2 * COPY_UP_TO;
+/// A file of this size goes from the page cache, by the way for large ones,
+/// and waits for its client many times.
+pub(crate) const LARGE: u64 = (64 << 20) + 12_345;
 
 /// Bytes of one answer that are copied beside a file's: its head, the page of
 /// an error.
@@ -69,4 +70,16 @@ impl Ways {
         assert_eq!(sent.total, sent.copied + sent.sendfile + sent.spliced);
         assert_eq!(sent.changed, 0, "nobody changed a file: {sent:?}");
     }
+}
+
+/// Bytes that went the way of a range of `len` bytes, which is none of copying;
+/// no other way had any, but for what is copied beside.
+#[track_caller]
+pub(crate) fn way_of(len: u64, sent: Sent) -> u64 {
+    let (went, other) = match Strategy::default().for_file(len) {
+        Way::Splice => (sent.spliced, sent.sendfile),
+        _ => (sent.sendfile, sent.spliced),
+    };
+    assert_eq!((other, sent.copied + went), (0, sent.total), "{sent:?}");
+    went
 }
