@@ -54,6 +54,7 @@ pub use sluicegate_sys::clock::unix_seconds;
 
 /// Files beneath a directory: opening them, and telling one version from another.
 pub mod file {
+    pub use sluicegate_sys::directory::{Named, Names};
     pub use sluicegate_sys::file::{Difference, Kind, Stamp, read_at, stamp};
     pub use sluicegate_sys::open::{Access, Links, Root, path_of};
 }

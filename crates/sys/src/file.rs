@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, Stat, fstat};
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,27 @@ impl std::fmt::Display for Difference {
 }
 
 impl Stamp {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::Regular,
+            FileType::Directory => Kind::Directory,
+            _ => Kind::Special,
+        };
+        // Nanoseconds are below 10⁹ by definition, so the narrowing keeps them whole.
+        #[allow(clippy::cast_possible_truncation)]
+        let nanos = |value| value as u32;
+        Stamp {
+            kind,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            inode: (stat.st_dev, stat.st_ino),
+            modified: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
+            changed: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
+            // 64 bits on x86-64 and 32 on aarch64.
+            #[allow(clippy::useless_conversion)]
+            links: stat.st_nlink.into(),
+        }
+    }
+
     /// How the content of the file may differ from what it was at this stamp.
     ///
     /// A file that was deleted, renamed over or linked anew has another change
@@ -91,25 +112,7 @@ impl Stamp {
 /// # Errors
 /// `EIO` and `ESTALE` from the file system.
 pub fn stamp(file: BorrowedFd<'_>) -> io::Result<Stamp> {
-    let stat = fstat(file)?;
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Kind::Regular,
-        FileType::Directory => Kind::Directory,
-        _ => Kind::Special,
-    };
-    // Nanoseconds are below 10⁹ by definition, so the narrowing keeps them whole.
-    #[allow(clippy::cast_possible_truncation)]
-    let nanos = |value| value as u32;
-    Ok(Stamp {
-        kind,
-        len: u64::try_from(stat.st_size).unwrap_or(0),
-        inode: (stat.st_dev, stat.st_ino),
-        modified: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
-        changed: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
-        // 64 bits on x86-64 and 32 on aarch64.
-        #[allow(clippy::useless_conversion)]
-        links: stat.st_nlink.into(),
-    })
+    Ok(Stamp::of(&fstat(file)?))
 }
 
 /// `pread(2)`: appends at most `len` bytes from `offset` to `buffer`, which

@@ -17,6 +17,8 @@ pub mod affinity;
 #[cfg(target_os = "linux")]
 pub mod clock;
 #[cfg(target_os = "linux")]
+pub mod directory;
+#[cfg(target_os = "linux")]
 pub mod epoll;
 #[cfg(target_os = "linux")]
 pub mod file;

@@ -4,6 +4,7 @@
 //! Nothing here knows HTTP or the server, and nothing here goes into a release.
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod corpus;
 pub mod lab;
 pub mod need;
