@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! cargo run --release -p sluicegate-bench -- static [--quick] [--out DIR] [--only nginx,floor]
-//!                                                   [--network lo,veth] [--check]
+//!                                                   [--network lo,veth] [--workload 10KiB-64]
+//!                                                   [--check]
+//! cargo run --release -p sluicegate-bench -- crossover [--quick] [--network lo,veth]
+//!                                                      [--size 16KiB,64KiB]
+//! cargo run --release -p sluicegate-bench -- figure7 [--quick] [--network lo,veth] [--check]
 //! ```
 //!
 //! # What a run is
@@ -52,14 +56,21 @@ struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Static files: 1 KiB over 64 connections, 1 GiB, system calls, idle connections.
+    /// Static files of 1 KiB to 1 GiB beside other servers; system calls, idle connections.
     Static(experiment::static_files::StaticFiles),
+    /// From which size on files are better sent in another way.
+    Crossover(experiment::crossover::Crossover),
+    /// Ways to join head, file and tail, by size of the file; packets, system calls.
+    Figure7(experiment::figure7::Figure7),
     /// A client, started by an experiment.
     #[command(hide = true, subcommand)]
     Client(client::Client),
     /// A bare loop, started by an experiment.
     #[command(hide = true)]
     Floor(floor::Floor),
+    /// A bare loop that joins head, file and tail, started by an experiment.
+    #[command(hide = true)]
+    Figure7Floor(floor::figure7::Figure7Floor),
     /// Runs a program on one core, started by an experiment.
     #[command(hide = true)]
     Pinned(harness::pinned::Pinned),
@@ -71,8 +82,17 @@ fn main() -> Result<ExitCode> {
             harness::interrupt::listen()?;
             experiment.run()?
         }
+        Command::Figure7(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
+        Command::Crossover(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run().map(|()| true)?
+        }
         Command::Client(client) => client.run().map(|()| true)?,
         Command::Floor(floor) => floor.run().map(|()| true)?,
+        Command::Figure7Floor(floor) => floor.run().map(|()| true)?,
         Command::Pinned(pinned) => pinned.exec().map(|()| true)?,
     };
     Ok(if acceptable { ExitCode::SUCCESS } else { ExitCode::FAILURE })

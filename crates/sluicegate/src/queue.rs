@@ -176,6 +176,15 @@ impl<F> SendQueue<F> {
         Ok(self.end)
     }
 
+    /// Tells that something will be pushed behind the last segment. A file that
+    /// was to go by `sendfile` then goes through a pipe: `sendfile` cannot say
+    /// that more follows, and what follows would leave in a packet of its own.
+    pub fn announce_more(&mut self) {
+        if let Some(Part::File { way: way @ Way::Sendfile, .. }) = self.parts.back_mut() {
+            *way = Way::Splice;
+        }
+    }
+
     /// What to do next; `None` when everything has been accepted.
     #[must_use]
     pub fn poll_transmit(&self) -> Option<Transmit<'_, F>> {
@@ -393,6 +402,27 @@ mod tests {
             queue.poll_transmit(),
             Some(Transmit::Fill { offset: 600, len: 400, .. })
         ));
+    }
+
+    #[test]
+    fn a_file_with_a_tail_behind_it_says_that_more_follows() {
+        let mut queue = queue(vec![memory(10), file(100_000, Way::Sendfile)]);
+        queue.handle_accepted(10);
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Sendfile { .. })));
+        queue.announce_more();
+        queue.push(Segment::memory("tail"), Way::Copy).unwrap();
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Fill { .. })));
+        queue.handle_piped(100_000);
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Drain { more: true, .. })));
+        // Without a pipe it is sendfile again, and the tail has its own packet.
+        let mut refused = self::queue(vec![file(100_000, Way::Sendfile)]);
+        refused.announce_more();
+        assert!(refused.handle_refused());
+        assert!(matches!(refused.poll_transmit(), Some(Transmit::Sendfile { .. })));
+        // What is copied leaves with what stands around it anyway.
+        let mut copied = self::queue(vec![file(100, Way::Copy)]);
+        copied.announce_more();
+        assert!(matches!(copied.poll_transmit(), Some(Transmit::Stage { .. })));
     }
 
     #[test]

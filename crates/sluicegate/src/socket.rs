@@ -128,6 +128,10 @@ impl<R: Readiness> Socket<R> {
                 pipe: None,
             })
         });
+        if self.context.strategy.forced.is_none() && !segment.is_empty() && pending.queue.room() > 0
+        {
+            pending.queue.announce_more();
+        }
         pending.queue.push(segment, way)
     }
 

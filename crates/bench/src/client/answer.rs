@@ -21,12 +21,19 @@ pub(crate) struct Answer {
     head: Vec<u8>,
     body: Body,
     in_body: bool,
+    is_last: bool,
 }
 
 impl Answer {
     /// Expects `length` bytes of the corpus with this seed.
     pub(crate) fn new(length: u64, seed: u64, check: Check) -> Self {
-        Self { length, head: Vec::new(), body: Body::new(length, seed, check), in_body: false }
+        Self {
+            length,
+            head: Vec::new(),
+            body: Body::new(length, seed, check),
+            in_body: false,
+            is_last: false,
+        }
     }
 
     /// Takes what has arrived and returns whether the answer is complete. The next one may
@@ -48,6 +55,12 @@ impl Answer {
         Ok(complete)
     }
 
+    /// Expects other contents of the same length from the next answer on. None of it may have
+    /// arrived.
+    pub(crate) fn expect(&mut self, seed: u64) {
+        self.body.expect(seed);
+    }
+
     /// Receives the whole answer from a blocking socket.
     pub(crate) fn receive(mut self, mut from: impl Read, buffer: &mut [u8]) -> Result<()> {
         loop {
@@ -64,7 +77,7 @@ impl Answer {
         if self.head.is_empty()
             && let Some(end) = head_end(data)
         {
-            check_head(&data[..end], self.length)?;
+            self.is_last = check_head(&data[..end], self.length)?;
             return Ok(Some(&data[end..]));
         }
         let before = self.head.len();
@@ -73,10 +86,15 @@ impl Answer {
             ensure!(self.head.len() < HEAD_LIMIT, "a head of more than {HEAD_LIMIT} bytes");
             return Ok(None);
         };
-        check_head(&self.head[..end], self.length)?;
+        self.is_last = check_head(&self.head[..end], self.length)?;
         self.head.clear();
         // The head was incomplete without this data, so it ends within it.
         Ok(Some(&data[end - before..]))
+    }
+
+    /// Whether the server closes the connection behind the last answer whose head was seen.
+    pub(crate) fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// Bytes of the body that are expected.
@@ -94,19 +112,22 @@ fn head_end(data: &[u8]) -> Option<usize> {
     memmem::find(data, b"\r\n\r\n").map(|at| at + 4)
 }
 
-fn check_head(head: &[u8], length: u64) -> Result<()> {
+/// Returns whether the server closes the connection behind this answer (RFC 9112, section 9.6).
+fn check_head(head: &[u8], length: u64) -> Result<bool> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut response = httparse::Response::new(&mut fields);
     response.parse(head).context("cannot parse the head of an answer")?;
     if response.code != Some(200) {
         bail!("an answer with status {:?}: {}", response.code, String::from_utf8_lossy(head));
     }
-    let field =
-        response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
-    let announced = field.context("an answer without Content-Length")?.value;
+    let field = |name: &str| {
+        let mut fields = response.headers.iter();
+        Some(fields.find(|field| field.name.eq_ignore_ascii_case(name))?.value)
+    };
+    let announced = field("content-length").context("an answer without Content-Length")?;
     let announced: u64 = std::str::from_utf8(announced)?.parse()?;
     ensure!(announced == length, "an answer of {announced} bytes instead of {length}");
-    Ok(())
+    Ok(field("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close")))
 }
 
 #[cfg(test)]
@@ -131,6 +152,17 @@ mod tests {
             let (first, second) = message.split_at(cut);
             assert!(!answer.take(first).unwrap(), "complete after {cut}");
             assert!(answer.take(second).unwrap(), "incomplete, cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_answer_tells_whether_it_is_the_last_of_its_connection() {
+        let mut answer = Answer::new(0, 7, Check::Whole);
+        for (field, is_last) in [("close", true), ("keep-alive", false), ("Close", true)] {
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: {field}\r\n\r\n");
+            assert!(answer.take(head.as_bytes()).unwrap());
+            assert_eq!(answer.is_last(), is_last, "{field}");
         }
     }
 

@@ -9,6 +9,9 @@ use sluicegate_testkit::corpus;
 pub(crate) enum Check {
     /// Every byte.
     Whole,
+    /// The first and the last KiB of each body, and every byte of each 16th: checking 100 KiB
+    /// takes longer than sending them, and a server must not wait for its client.
+    Edges,
     /// The first, the last and every 64th block of 64 KiB, so that checking does not slow the
     /// receiver of a large body down.
     Sampled,
@@ -17,6 +20,9 @@ pub(crate) enum Check {
 const BLOCK: u64 = 64 << 10;
 const SAMPLED: u64 = 64;
 
+const EDGE: u64 = 1 << 10;
+const WHOLE: u64 = 16;
+
 /// How far one body has come.
 #[derive(Debug)]
 pub(crate) struct Body {
@@ -24,11 +30,13 @@ pub(crate) struct Body {
     seed: u64,
     check: Check,
     received: u64,
+    /// Bodies before this one.
+    number: u64,
 }
 
 impl Body {
     pub(crate) fn new(length: u64, seed: u64, check: Check) -> Self {
-        Self { length, seed, check, received: 0 }
+        Self { length, seed, check, received: 0, number: 0 }
     }
 
     pub(crate) fn take(&mut self, data: &[u8]) -> Result<()> {
@@ -36,6 +44,13 @@ impl Body {
         ensure!(end <= self.length, "{} bytes too many", end - self.length);
         match self.check {
             Check::Whole => self.verify(self.received, data)?,
+            Check::Edges if self.number.is_multiple_of(WHOLE) => {
+                self.verify(self.received, data)?;
+            }
+            Check::Edges => {
+                self.verify_within(data, 0, EDGE)?;
+                self.verify_within(data, self.length.saturating_sub(EDGE), self.length)?;
+            }
             Check::Sampled => {
                 let mut rest = data;
                 while !rest.is_empty() {
@@ -50,6 +65,17 @@ impl Body {
             }
         }
         self.received = end;
+        Ok(())
+    }
+
+    /// Compares what `data`, which has just arrived, holds of a part of the body.
+    fn verify_within(&self, data: &[u8], from: u64, to: u64) -> Result<()> {
+        let end = self.received + data.len() as u64;
+        let (from, to) = (from.max(self.received), to.min(end));
+        if from < to {
+            let part = (from - self.received) as usize..(to - self.received) as usize;
+            self.verify(from, &data[part])?;
+        }
         Ok(())
     }
 
@@ -72,6 +98,12 @@ impl Body {
     /// Expects the same once more.
     pub(crate) fn restart(&mut self) {
         self.received = 0;
+        self.number += 1;
+    }
+
+    /// Expects other contents of the same length. No part of them may have arrived.
+    pub(crate) fn expect(&mut self, seed: u64) {
+        self.seed = seed;
     }
 }
 
@@ -100,5 +132,33 @@ mod tests {
             assert!(passes(Check::Sampled, wrong), "byte {wrong}");
             assert!(!passes(Check::Whole, wrong), "byte {wrong}");
         }
+    }
+
+    #[test]
+    fn edges_are_compared_in_every_body_and_all_of_it_in_the_first_of_sixteen() {
+        const LENGTH: u64 = 5 * EDGE;
+        let mut contents = vec![0; LENGTH as usize];
+        corpus::fill(3, 0, &mut contents);
+        // Whether a body is accepted, the so manieth one.
+        let passes = |number: u64, wrong: Option<u64>| {
+            let mut body = Body::new(LENGTH, 3, Check::Edges);
+            body.number = number;
+            let mut contents = contents.clone();
+            if let Some(wrong) = wrong {
+                contents[wrong as usize] ^= 1;
+            }
+            contents.chunks(700).all(|part| body.take(part).is_ok())
+        };
+        for wrong in [0, EDGE - 1, LENGTH - EDGE, LENGTH - 1] {
+            assert!(!passes(1, Some(wrong)), "byte {wrong}");
+        }
+        for wrong in [EDGE, LENGTH - EDGE - 1] {
+            assert!(passes(1, Some(wrong)), "byte {wrong}");
+            assert!(!passes(16, Some(wrong)), "byte {wrong}");
+        }
+        assert!(passes(0, None) && passes(1, None));
+        let mut body = Body::new(EDGE / 2, 3, Check::Edges);
+        body.number = 1;
+        assert!(body.take(&contents[..EDGE as usize / 2]).is_ok());
     }
 }

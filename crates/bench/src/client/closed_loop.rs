@@ -35,6 +35,10 @@ const PATIENCE: Duration = Duration::from_millis(1);
 /// Parts of a window, to see whether it was the same throughout.
 const SLICES: u32 = 10;
 
+/// A server may close a connection after so many answers; another one then costs less than can be
+/// measured. (lighttpd does after 65,535.)
+const CLOSED: u64 = 10_000;
+
 /// A server that says nothing for so long is dead.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -137,7 +141,7 @@ impl ClosedLoop {
         clients.forget();
         let mut slices = Vec::with_capacity(SLICES as usize);
         match (self.requests, self.window) {
-            (Some(requests), _) => clients.drive(|clients| clients.requests >= requests)?,
+            (Some(requests), _) => clients.drive(|clients| clients.answers >= requests)?,
             (None, window) => {
                 let slice = Duration::from_millis(window.unwrap_or(0)) / SLICES;
                 let mut bytes = 0;
@@ -154,10 +158,10 @@ impl ClosedLoop {
             }
         }
         let after = self.accounts()?;
-        clients.check_none_starved()?;
+        clients.check_fair()?;
         Ok(Load {
             window_s: (after.at - before.at).as_secs_f64(),
-            requests: clients.requests,
+            requests: clients.answers,
             bytes: clients.bytes(),
             slices,
             core: after.core - before.core,
@@ -187,14 +191,19 @@ struct Connection {
 /// All connections, and what they have received since the last [`Clients::forget`].
 struct Clients {
     start: Instant,
-    request: Vec<u8>,
+    /// Made in turn, by all connections together, each with the seed of its answer.
+    requests: Vec<(Vec<u8>, u64)>,
+    next: usize,
+    resource: Resource,
+    /// Connections that the server has closed in order.
+    closed: u64,
     connections: Vec<Connection>,
     epoll: Epoll,
     events: Events,
     /// Connections whose sockets were not empty when they were last read.
     unread: VecDeque<usize>,
     buffer: Vec<u8>,
-    requests: u64,
+    answers: u64,
     latency: Histogram<u64>,
     /// Bodies are so large that time between two looks costs nothing.
     is_download: bool,
@@ -203,37 +212,51 @@ struct Clients {
 impl Clients {
     fn connect(plan: &ClosedLoop) -> Result<Self> {
         let ClosedLoop { resource, check, connections: count, .. } = plan;
-        let request = resource.request();
+        let requests = resource.requests();
+        ensure!(!requests.is_empty(), "nothing to ask for");
         let epoll = Epoll::new()?;
         let mut connections = Vec::with_capacity(*count);
         for key in 0..*count {
-            let stream = resource.connect()?;
-            stream.set_nonblocking(true)?;
-            epoll.add(stream.as_fd(), key as u64, Interest::Both)?;
+            let stream = open(resource, &epoll, key)?;
             let answer = Answer::new(resource.length, resource.seed, *check);
             connections.push(Connection { stream, answer, asked: Instant::now(), bytes: 0 });
         }
-        for connection in &mut connections {
-            connection.asked = Instant::now();
-            send(&connection.stream, &request)?;
-        }
-        Ok(Self {
+        let mut clients = Self {
             start: Instant::now(),
-            request,
+            requests,
+            next: 0,
+            resource: resource.clone(),
+            closed: 0,
             events: Events::with_capacity(connections.len()),
             connections,
             epoll,
             unread: VecDeque::new(),
             buffer: vec![0; BUFFER],
-            requests: 0,
+            answers: 0,
             latency: Histogram::new(3)?,
             is_download: resource.length >= DOWNLOAD,
-        })
+        };
+        for key in 0..*count {
+            clients.ask(key)?;
+        }
+        Ok(clients)
+    }
+
+    /// Makes the next request, on this connection.
+    fn ask(&mut self, key: usize) -> Result<()> {
+        let (request, seed) = &self.requests[self.next];
+        let connection = &mut self.connections[key];
+        connection.answer.expect(*seed);
+        connection.asked = Instant::now();
+        send(&connection.stream, request)?;
+        self.next = (self.next + 1) % self.requests.len();
+        Ok(())
     }
 
     /// Starts counting at this moment.
     fn forget(&mut self) {
-        self.requests = 0;
+        self.answers = 0;
+        self.closed = 0;
         self.latency.reset();
         for connection in &mut self.connections {
             connection.bytes = 0;
@@ -246,8 +269,10 @@ impl Clients {
     }
 
     /// A server that leaves some connections waiting serves fewer than it is measured with, and
-    /// cheaper.
-    fn check_none_starved(&self) -> Result<()> {
+    /// cheaper; one that closes them after some answers, dearer.
+    fn check_fair(&self) -> Result<()> {
+        let limit = self.answers / CLOSED + self.connections.len() as u64;
+        ensure!(self.closed <= limit, "the server closed {} connections", self.closed);
         let starved = self.connections.iter().filter(|connection| connection.bytes == 0).count();
         ensure!(starved == 0, "{starved} of {} connections got nothing", self.connections.len());
         Ok(())
@@ -313,15 +338,26 @@ impl Clients {
             let now = Instant::now();
             let nanoseconds = (now - connection.asked).as_nanos();
             self.latency.record(u64::try_from(nanoseconds)?)?;
-            self.requests += 1;
+            self.answers += 1;
             connection.bytes += connection.answer.length() - before;
-            connection.asked = now;
-            send(&connection.stream, &self.request)?;
+            if connection.answer.is_last() {
+                // The old one leaves the epoll instance when it is closed.
+                connection.stream = open(&self.resource, &self.epoll, key)?;
+                self.closed += 1;
+            }
+            self.ask(key)?;
         } else {
             connection.bytes += connection.answer.received() - before;
         }
         Ok(received == asked)
     }
+}
+
+fn open(resource: &Resource, epoll: &Epoll, key: usize) -> Result<TcpStream> {
+    let stream = resource.connect()?;
+    stream.set_nonblocking(true)?;
+    epoll.add(stream.as_fd(), key as u64, Interest::Both)?;
+    Ok(stream)
 }
 
 #[cfg(test)]

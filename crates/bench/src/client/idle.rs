@@ -58,7 +58,7 @@ impl IdleMemory {
 impl Idle {
     pub(crate) fn run(&self) -> Result<IdleMemory> {
         sluicegate_sys::limits::raise_descriptors().context("cannot raise the descriptor limit")?;
-        let request = self.resource.request();
+        let request = self.resource.request(&self.resource.path);
         let mut buffer = vec![0; 64 << 10];
 
         drop(self.open(&request, &mut buffer)?);

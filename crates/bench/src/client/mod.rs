@@ -55,15 +55,19 @@ pub(crate) struct Resource {
     /// The seed of its contents.
     #[arg(long)]
     pub(crate) seed: u64,
+    /// Asks for so many files in turn: they are called 0.bin, 1.bin … in the directory PATH, and
+    /// their seeds count up.
+    #[arg(long)]
+    pub(crate) files: Option<u32>,
 }
 
 impl Resource {
     /// The same as arguments of a command line.
-    pub(crate) fn arguments(&self) -> [String; 8] {
-        let Self { address, path, length, seed } = self;
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let Self { address, path, length, seed, files } = self;
         let [address, length, seed] = [address.to_string(), length.to_string(), seed.to_string()];
         let option = str::to_owned;
-        [
+        let mut arguments = vec![
             option("--address"),
             address,
             option("--path"),
@@ -72,12 +76,24 @@ impl Resource {
             length,
             option("--seed"),
             seed,
-        ]
+        ];
+        if let Some(files) = files {
+            arguments.extend([option("--files"), files.to_string()]);
+        }
+        arguments
+    }
+
+    /// The requests that are made in turn, each with the seed of its answer.
+    fn requests(&self) -> Vec<(Vec<u8>, u64)> {
+        let Self { path, seed, .. } = self;
+        let Some(files) = self.files else { return vec![(self.request(path), *seed)] };
+        let of = |index: u32| (self.request(&file_of(path, index)), seed + u64::from(index));
+        (0..files).map(of).collect()
     }
 
     /// A request of the size that a small one has.
-    fn request(&self) -> Vec<u8> {
-        let Self { address, path, .. } = self;
+    fn request(&self, path: &str) -> Vec<u8> {
+        let Self { address, .. } = self;
         format!(
             "GET {path} HTTP/1.1\r\n\
              Host: {address}\r\n\
@@ -95,9 +111,35 @@ impl Resource {
     }
 }
 
+/// The path of a file of a directory that holds many alike.
+pub(crate) fn file_of(directory: &str, index: u32) -> String {
+    format!("{directory}/{index}.bin")
+}
+
 /// Sends a request, which always fits into an idle connection's buffer.
 fn send(mut stream: &TcpStream, request: &[u8]) -> Result<()> {
     let sent = stream.write(request).context("cannot send a request")?;
     ensure!(sent == request.len(), "a request did not fit into the socket");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_is_asked_for_by_its_path_and_many_by_their_numbers() {
+        let address = "127.0.0.1:80".parse().unwrap();
+        let mut of = Resource { address, path: "/a".to_owned(), length: 1, seed: 7, files: None };
+        let asked = |of: &Resource| -> Vec<(String, u64)> {
+            let line = |request: Vec<u8>| {
+                String::from_utf8(request).unwrap().lines().next().unwrap().to_owned()
+            };
+            of.requests().into_iter().map(|(request, seed)| (line(request), seed)).collect()
+        };
+        assert_eq!(asked(&of), [("GET /a HTTP/1.1".to_owned(), 7)]);
+        of.files = Some(2);
+        assert_eq!(asked(&of)[1], ("GET /a/1.bin HTTP/1.1".to_owned(), 8));
+        assert_eq!(asked(&of).len(), 2);
+    }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use sluicegate_testkit::corpus;
 
+use crate::client::file_of;
 use crate::harness::pinned::own_path;
 
 /// A file of the corpus.
@@ -21,24 +22,54 @@ pub(crate) struct Contents {
 }
 
 pub(crate) const KIB: Contents = Contents { name: "1KiB.bin", length: 1 << 10, seed: 1 };
+pub(crate) const TEN_KIB: Contents = Contents { name: "10KiB.bin", length: 10 << 10, seed: 3 };
+pub(crate) const HUNDRED_KIB: Contents =
+    Contents { name: "100KiB.bin", length: 100 << 10, seed: 4 };
 pub(crate) const GIB: Contents = Contents { name: "1GiB.bin", length: 1 << 30, seed: 2 };
 
 /// The directory that servers serve, with all files, each read once. It is kept in `target/`
 /// between runs: writing a GiB takes longer than reading it.
 pub(crate) fn prepare(files: &[Contents]) -> Result<PathBuf> {
-    let own = own_path()?;
-    let target = Path::new(&own).ancestors().nth(2).context("this program is in no target")?;
-    let root = target.join("bench-data");
-    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    let root = root()?;
     for file in files {
-        file.prepare(&root).with_context(|| format!("cannot prepare {}", file.name))?;
+        file.prepare(&root, file.name).with_context(|| format!("cannot prepare {}", file.name))?;
     }
     Ok(root)
 }
 
+/// As [`prepare`], so many files of a length in a directory of theirs, with different contents.
+pub(crate) fn prepare_set(of: Contents, files: u32) -> Result<()> {
+    let (root, directory) = (root()?, of.set());
+    fs::create_dir_all(root.join(&directory))?;
+    for index in 0..files {
+        let file = Contents { seed: of.seed + u64::from(index), ..of };
+        let name = file_of(&directory, index);
+        file.prepare(&root, &name).with_context(|| format!("cannot prepare {name}"))?;
+    }
+    Ok(())
+}
+
+fn root() -> Result<PathBuf> {
+    let own = own_path()?;
+    let target = Path::new(&own).ancestors().nth(2).context("this program is in no target")?;
+    let root = target.join("bench-data");
+    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    Ok(root)
+}
+
 impl Contents {
-    fn prepare(&self, root: &Path) -> Result<()> {
-        let path = root.join(self.name);
+    /// What a length is called: `64KiB`.
+    pub(crate) fn label(&self) -> &'static str {
+        self.name.trim_end_matches(".bin")
+    }
+
+    /// The directory of a set of such files.
+    pub(crate) fn set(&self) -> String {
+        format!("{}-set", self.label())
+    }
+
+    fn prepare(&self, root: &Path, name: &str) -> Result<()> {
+        let path = root.join(name);
         if !self.is_whole(&path) {
             // Renamed when whole: an interrupted run leaves no half of a file behind this name.
             let part = path.with_extension("part");
@@ -72,16 +103,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = Contents { name: "a.bin", length: 100_000, seed: 9 };
         let path = directory.path().join("a.bin");
-        file.prepare(directory.path()).unwrap();
+        file.prepare(directory.path(), file.name).unwrap();
         let written = fs::metadata(&path).unwrap().modified().unwrap();
-        file.prepare(directory.path()).unwrap();
+        file.prepare(directory.path(), file.name).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
 
         let mut bytes = fs::read(&path).unwrap();
         bytes[99_999] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert!(file.prepare(directory.path()).is_err());
+        assert!(file.prepare(directory.path(), file.name).is_err());
         fs::write(&path, &bytes[..10]).unwrap();
-        file.prepare(directory.path()).unwrap();
+        file.prepare(directory.path(), file.name).unwrap();
     }
 }

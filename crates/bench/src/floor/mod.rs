@@ -3,6 +3,7 @@
 //!
 //! What a server costs above its floor is its own doing; the rest is the kernel's.
 
+pub(crate) mod figure7;
 mod fixed;
 mod sendfile;
 mod splice;

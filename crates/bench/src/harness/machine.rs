@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     /// The host's default congestion control. One that paces (BBR) costs a timer for each 64 KiB.
     pub(crate) congestion_control: String,
     pub(crate) nginx: Option<String>,
+    pub(crate) lighttpd: Option<String>,
+    pub(crate) h2o: Option<String>,
     pub(crate) strace: Option<String>,
     /// What has been told apart from these, such as the version of our server.
     pub(crate) sluicegate: Option<String>,
@@ -45,15 +47,21 @@ impl Machine {
             load: first_number(&read("/proc/loadavg")),
             congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
             nginx: version("nginx", "-v"),
+            lighttpd: version("lighttpd", "-v"),
+            h2o: version("h2o", "--version"),
             strace: version("strace", "-V"),
             sluicegate: None,
         }
     }
 
-    /// One line for the head of a report.
+    /// Two lines for the head of a report.
     pub(crate) fn summary(&self) -> String {
+        let missing = |version: &Option<String>, name| {
+            version.clone().unwrap_or_else(|| format!("no {name}"))
+        };
         format!(
-            "{}, Linux {}, {} × {}, {:.1} GiB, {} by default, load {:.2}, {}, revision {}",
+            "{}, Linux {}, {} × {}, {:.1} GiB, {} by default, load {:.2}, revision {}\n\
+             {}, {}, {}, {}",
             self.date,
             self.kernel,
             self.cores,
@@ -61,8 +69,11 @@ impl Machine {
             self.memory_bytes as f64 / f64::from(1 << 30),
             self.congestion_control,
             self.load,
-            self.nginx.as_deref().unwrap_or("no nginx"),
             self.revision.as_deref().unwrap_or("unknown"),
+            missing(&self.sluicegate, "sluicegate"),
+            missing(&self.nginx, "nginx"),
+            missing(&self.lighttpd, "lighttpd"),
+            missing(&self.h2o, "h2o"),
         )
     }
 }

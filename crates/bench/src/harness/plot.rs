@@ -1,4 +1,5 @@
-//! Bars with whiskers, as SVG: a bar ends at the median, its whisker spans all rounds.
+//! Bars with whiskers, as SVG: a bar ends at the median, its whisker spans all rounds. And lines
+//! over sizes.
 
 use std::path::Path;
 
@@ -20,14 +21,18 @@ pub(crate) struct Bar {
 /// Half a bar's width; bars stand at a distance of 1, groups with a gap of 1 between them.
 const HALF: f64 = 0.38;
 
-/// Okabe and Ito's palette, which most colour-blind readers can tell apart.
-const COLOURS: [RGBColor; 6] = [
+/// Okabe and Ito's palette, which most colour-blind readers can tell apart, and two more.
+const COLOURS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
     RGBColor(213, 94, 0),
+    RGBColor(240, 228, 66),
+    RGBColor(128, 128, 128),
+    RGBColor(120, 80, 50),
+    RGBColor(190, 190, 230),
 ];
 
 /// Draws the bars in the order given. Nothing is drawn without any.
@@ -108,6 +113,89 @@ fn places(bars: &[Bar]) -> Vec<f64> {
     places
 }
 
+/// Figures over sizes.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) name: String,
+    /// Lines of one colour belong together.
+    pub(crate) colour: usize,
+    /// Thinner, and with hollow points.
+    pub(crate) is_second: bool,
+    /// Bytes, and the figure.
+    pub(crate) points: Vec<(u64, f64)>,
+}
+
+/// Draws lines over the binary logarithm of the size. Nothing is drawn without a point.
+pub(crate) fn lines(path: &Path, title: &str, unit: &str, lines: &[Line]) -> Result<()> {
+    if lines.iter().all(|line| line.points.is_empty()) {
+        return Ok(());
+    }
+    draw_lines(path, title, unit, lines)
+        .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
+}
+
+fn draw_lines(
+    path: &Path,
+    title: &str,
+    unit: &str,
+    lines: &[Line],
+) -> Result<(), Box<dyn std::error::Error>> {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let place = |size: u64| (size as f64).log2();
+    let left = points().map(|&(size, _)| place(size)).fold(f64::INFINITY, f64::min) - 0.3;
+    let right = points().map(|&(size, _)| place(size)).fold(0.0, f64::max) + 0.3;
+    let top = points().map(|&(_, figure)| figure).fold(0.0, f64::max) * 1.1;
+
+    let root = SVGBackend::new(path, (820, 460)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .margin_right(190)
+        .x_label_area_size(36)
+        .y_label_area_size(64)
+        .build_cartesian_2d(left..right, 0.0..top)?;
+    let label = |exponent: &f64| size_label(exponent.exp2().round() as u64);
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_labels((right - left).ceil() as usize + 1)
+        .x_label_formatter(&label)
+        .x_desc("size of the file")
+        .y_desc(unit)
+        .draw()?;
+    let mut legend = 0;
+    for Line { name, colour, is_second, points } in lines {
+        let Some(&(_, last)) = points.last() else { continue };
+        let colour = COLOURS[colour % COLOURS.len()];
+        let style = colour.stroke_width(if *is_second { 1 } else { 2 });
+        let fill = if *is_second { WHITE.filled() } else { colour.filled() };
+        let places = || points.iter().map(|&(size, figure)| (place(size), figure));
+        chart.draw_series([PathElement::new(places().collect::<Vec<_>>(), style)])?;
+        chart.draw_series(places().map(|at| Circle::new(at, 3, fill)))?;
+        chart.draw_series(places().map(|at| Circle::new(at, 3, colour.stroke_width(1))))?;
+        // Beside the plot, in the order of the lines.
+        let (x, y) = (640, 56 + 20 * legend);
+        root.draw(&PathElement::new([(x, y), (x + 24, y)], style))?;
+        root.draw(&Circle::new((x + 12, y), 3, fill))?;
+        root.draw(&Circle::new((x + 12, y), 3, colour.stroke_width(1)))?;
+        let text = format!("{name} ({last:.2})");
+        root.draw(&Text::new(text, (x + 30, y - 6), ("sans-serif", 12)))?;
+        legend += 1;
+    }
+    root.present()?;
+    Ok(())
+}
+
+/// `64 KiB`.
+pub(crate) fn size_label(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +217,31 @@ mod tests {
         bars(&path, "Title", "µs", &[bar("lo", "nginx"), bar("veth", "nginx")]).unwrap();
         let svg = std::fs::read_to_string(path).unwrap();
         assert!(svg.contains("veth") && svg.contains("nginx") && svg.contains("Title"));
+    }
+
+    #[test]
+    fn a_plot_over_sizes_names_its_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plot.svg");
+        let line = |name: &str, is_second, points| Line {
+            name: name.into(),
+            colour: 1,
+            is_second,
+            points,
+        };
+        lines(&path, "T", "µs", &[line("none", false, Vec::new())]).unwrap();
+        assert!(!path.exists());
+        let points = vec![(4 << 10, 3.0), (1 << 20, 90.0)];
+        lines(&path, "T", "µs", &[line("copy", false, points.clone()), line("set", true, points)])
+            .unwrap();
+        let svg = std::fs::read_to_string(path).unwrap();
+        assert!(svg.contains("copy") && svg.contains("set") && svg.contains("KiB"));
+    }
+
+    #[test]
+    fn sizes_are_told_in_binary_units() {
+        assert_eq!(size_label(96 << 10), "96 KiB");
+        assert_eq!(size_label(2 << 20), "2 MiB");
+        assert_eq!(size_label(100), "100 B");
     }
 }

@@ -11,10 +11,15 @@ use crate::floor::Way;
 use crate::harness::pinned::{own_path, pinned};
 
 pub(super) fn start(on: &Place<'_>, way: Way, file: &Path) -> Result<Started> {
-    let mut command = pinned(on.side, on.cpu, &own_path()?)?;
     let way = way.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    command.args(["floor", &way, "--listen", &format!("{}:0", on.side.address()), "--file"]);
-    command.arg(file);
+    spawn(on, &["floor".to_owned(), way], file)
+}
+
+/// Starts this program with arguments that make it a floor.
+pub(super) fn spawn(on: &Place<'_>, arguments: &[String], file: &Path) -> Result<Started> {
+    let mut command = pinned(on.side, on.cpu, &own_path()?)?;
+    command.args(arguments);
+    command.args(["--listen", &format!("{}:0", on.side.address()), "--file"]).arg(file);
     let mut child = Child::spawn(command)?;
     let address = await_address(&mut child)?;
     Ok((child, address, None))

@@ -2,11 +2,13 @@
 //! a network, serving a directory.
 
 mod floor;
+mod h2o;
+mod lighttpd;
 mod nginx;
 mod sluicegate;
 
 use std::fmt::{self, Display};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,10 +17,11 @@ use sluicegate_testkit::process::{Child, find_program};
 use tempfile::TempDir;
 
 use crate::floor::Way;
+use crate::floor::figure7::Answerer;
 use crate::harness::network::Side;
 use crate::harness::pinned::await_line;
 
-pub(crate) use sluicegate::{build, path as sluicegate_path};
+pub(crate) use sluicegate::{Form, build, path as sluicegate_path};
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(10);
@@ -28,20 +31,36 @@ const START: Duration = Duration::from_secs(10);
 pub(crate) enum Peer {
     /// Ours.
     Sluicegate,
+    /// Ours, made to send in one form whatever the size.
+    Made(Form),
     /// nginx as most people run it.
     Nginx,
     /// nginx with `open_file_cache`.
     NginxCached,
+    /// nginx without `sendfile`.
+    NginxCopy,
+    Lighttpd,
+    H2o,
     /// No server at all.
     Floor(Way),
+    /// A loop that joins head, file and tail in one way.
+    Answerer(Answerer),
 }
 
 impl Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Answerer(answerer) => return answerer.fmt(f),
             Self::Sluicegate => "sluicegate",
+            Self::Made(Form::Memory) => "sluicegate-memory",
+            Self::Made(Form::Copy) => "sluicegate-copy",
+            Self::Made(Form::Sendfile) => "sluicegate-sendfile",
+            Self::Made(Form::Splice) => "sluicegate-splice",
             Self::Nginx => "nginx",
             Self::NginxCached => "nginx-cached",
+            Self::NginxCopy => "nginx-copy",
+            Self::Lighttpd => "lighttpd",
+            Self::H2o => "h2o",
             Self::Floor(Way::Epoll) => "floor-epoll",
             Self::Floor(Way::Sendfile) => "floor-sendfile",
             Self::Floor(Way::Splice) => "floor-splice",
@@ -58,19 +77,35 @@ impl Peer {
         name.strip_prefix(filter).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 
+    /// The program that it needs, other than ours.
+    fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Nginx | Self::NginxCached | Self::NginxCopy => Some("nginx"),
+            Self::Lighttpd => Some("lighttpd"),
+            Self::H2o => Some("h2o"),
+            Self::Sluicegate | Self::Made(_) | Self::Floor(_) | Self::Answerer(_) => None,
+        }
+    }
+
     /// What is missing to run it, if anything.
     pub(crate) fn missing(self) -> Option<&'static str> {
-        let needs_nginx = matches!(self, Self::Nginx | Self::NginxCached);
-        (needs_nginx && find_program("nginx").is_none()).then_some("nginx")
+        self.program().filter(|program| find_program(program).is_none())
     }
 
     /// Starts it. A floor serves `file` alone, whatever it is asked for.
     pub(crate) fn start(self, on: &Place<'_>, file: &str) -> Result<Running> {
         let (child, address, directory) = match self {
-            Self::Sluicegate => sluicegate::start(on),
-            Self::Nginx => nginx::start(on, false),
-            Self::NginxCached => nginx::start(on, true),
+            Self::Sluicegate => sluicegate::start(on, None),
+            Self::Made(form) => sluicegate::start(on, Some(form)),
+            Self::Nginx => nginx::start(on, nginx::Form::Sendfile),
+            Self::NginxCached => nginx::start(on, nginx::Form::Cached),
+            Self::NginxCopy => nginx::start(on, nginx::Form::Copy),
+            Self::Lighttpd => lighttpd::start(on),
+            Self::H2o => h2o::start(on),
             Self::Floor(way) => floor::start(on, way, &on.root.join(file)),
+            Self::Answerer(answerer) => {
+                floor::spawn(on, &answerer.arguments(), &on.root.join(file))
+            }
         }
         .with_context(|| format!("cannot start {self}"))?;
         Ok(Running { peer: self, child, address, _directory: directory })
@@ -97,6 +132,12 @@ pub(crate) struct Running {
 
 type Started = (Child, SocketAddr, Option<TempDir>);
 
+/// For servers that cannot tell which port they got, one is looked for.
+fn free_address(on: &Place<'_>) -> Result<SocketAddr> {
+    let free = || TcpListener::bind((on.side.address(), 0))?.local_addr();
+    on.side.enter(free)?.context("no free port")
+}
+
 /// Reads the address out of the line in which a server tells it.
 fn await_address(child: &mut Child) -> Result<SocketAddr> {
     let line = await_line(child, START, |line| announced(line).is_some())
@@ -119,6 +160,7 @@ mod tests {
         assert!(Peer::Nginx.is_meant_by("nginx"));
         assert!(Peer::NginxCached.is_meant_by("nginx"));
         assert!(!Peer::Nginx.is_meant_by("nginx-cached"));
+        assert!(Peer::Made(Form::Copy).is_meant_by("sluicegate"));
         assert!(Peer::Floor(Way::Splice).is_meant_by("floor"));
         assert!(!Peer::Floor(Way::Splice).is_meant_by("flo"));
     }

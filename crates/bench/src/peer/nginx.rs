@@ -1,20 +1,31 @@
 //! nginx with one worker, which is its only process.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use sluicegate_testkit::process::{Child, find_program};
 
-use super::{Place, START, Started};
+use super::{Place, START, Started, free_address};
 use crate::harness::pinned::pinned;
 
-pub(super) fn start(on: &Place<'_>, open_file_cache: bool) -> Result<Started> {
+/// How nginx serves files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Opened for each request, and sent by `sendfile`.
+    Sendfile,
+    /// Kept open, and sent by `sendfile`.
+    Cached,
+    /// Opened for each request, read and sent by `writev`: nginx's own default.
+    Copy,
+}
+
+pub(super) fn start(on: &Place<'_>, form: Form) -> Result<Started> {
     let directory = tempfile::Builder::new().prefix("sluicegate-nginx-").tempdir()?;
     let address = free_address(on)?;
     let path = directory.path().join("nginx.conf");
-    fs::write(&path, configuration(directory.path(), on.root, address, open_file_cache))?;
+    fs::write(&path, configuration(directory.path(), on.root, address, form))?;
 
     let program = find_program("nginx").context("there is no nginx")?;
     let mut command = pinned(on.side, on.cpu, &program.to_string_lossy())?;
@@ -25,17 +36,13 @@ pub(super) fn start(on: &Place<'_>, open_file_cache: bool) -> Result<Started> {
     Ok((child, address, Some(directory)))
 }
 
-/// nginx cannot tell which port it got, so one is looked for.
-fn free_address(on: &Place<'_>) -> Result<SocketAddr> {
-    let free = || TcpListener::bind((on.side.address(), 0))?.local_addr();
-    on.side.enter(free)?.context("no free port")
-}
-
 /// The settings that guides for static files agree on. `master_process off`: the process that
-/// was started is the worker, pinned with it.
-fn configuration(directory: &Path, root: &Path, address: SocketAddr, cached: bool) -> String {
+/// was started is the worker, pinned with it. `output_buffers` are left as they are: two of
+/// 32 KiB.
+fn configuration(directory: &Path, root: &Path, address: SocketAddr, form: Form) -> String {
     let (directory, root) = (directory.display(), root.display());
-    let cache = if cached { "open_file_cache max=1000;" } else { "" };
+    let sendfile = if form == Form::Copy { "off" } else { "on" };
+    let cache = if form == Form::Cached { "open_file_cache max=1000;" } else { "" };
     format!(
         "daemon off;
 master_process off;
@@ -43,7 +50,7 @@ worker_processes 1;
 pid {directory}/pid;
 events {{ worker_connections 20000; }}
 http {{
-    sendfile on;
+    sendfile {sendfile};
     tcp_nopush on;
     tcp_nodelay on;
     access_log off;
@@ -64,4 +71,21 @@ http {{
 }}
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_has_its_settings() {
+        let of = |form| {
+            let address = "127.0.0.1:80".parse().unwrap();
+            configuration(Path::new("/d"), Path::new("/r"), address, form)
+        };
+        assert!(of(Form::Copy).contains("sendfile off;"));
+        assert!(of(Form::Sendfile).contains("sendfile on;"));
+        assert!(!of(Form::Sendfile).contains("open_file_cache"));
+        assert!(of(Form::Cached).contains("open_file_cache"));
+    }
 }

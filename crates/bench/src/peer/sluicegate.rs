@@ -37,10 +37,45 @@ pub(crate) fn path() -> Result<PathBuf> {
     Ok(target.join("release/sluicegate"))
 }
 
-pub(super) fn start(on: &Place<'_>) -> Result<Started> {
+/// How our server is made to send a file, whatever its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Kept in memory with its head, and sent with it.
+    Memory,
+    /// Read for each request, and sent with its head.
+    Copy,
+    Sendfile,
+    Splice,
+}
+
+impl Form {
+    /// Its name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Copy => "copy",
+            Self::Sendfile => "sendfile",
+            Self::Splice => "splice",
+        }
+    }
+
+    /// What makes our server do it.
+    fn arguments(self) -> [&'static str; 4] {
+        match self {
+            // More than any file that is asked for in this form.
+            Self::Memory => ["--strategy", "auto", "--in-memory", "2MiB"],
+            Self::Copy => ["--strategy", "copy", "--in-memory", "0"],
+            Self::Sendfile => ["--strategy", "sendfile", "--in-memory", "0"],
+            Self::Splice => ["--strategy", "splice", "--in-memory", "0"],
+        }
+    }
+}
+
+pub(super) fn start(on: &Place<'_>, form: Option<Form>) -> Result<Started> {
     let mut command = pinned(on.side, on.cpu, &path()?.to_string_lossy())?;
     command.arg("serve").arg(on.root);
     command.args(["--listen", &format!("{}:0", on.side.address()), "--workers", "1"]);
+    command.args(form.map(Form::arguments).into_iter().flatten());
     let mut child = Child::spawn(command)?;
     let address = await_address(&mut child)?;
     Ok((child, address, None))

@@ -17,6 +17,11 @@ use super::lookup::{self, Entry, Found, Refusal};
 /// changed file is served new within a second.
 const BELIEVED: Duration = Duration::from_millis(500);
 
+/// How long an open file is believed to be unchanged. Sending it looks again
+/// before each piece; this only keeps answers from being cut that begin after
+/// an edit, and spares a call for each answer while there are many.
+const SEEN: Duration = Duration::from_millis(10);
+
 /// Bytes of small files that all workers together keep.
 const MEMORY: u64 = 128 * 1024 * 1024;
 
@@ -160,14 +165,17 @@ fn is_settled((seconds, nanos): (i64, u32), now: SystemTime) -> bool {
 
 /// Whether `path` still leads to what is kept of it.
 fn is_current(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry) -> bool {
-    // An open file costs one call to look at, and would be cut off in the
-    // middle of its answer if it was changed.
-    if let Some(file) = entry.response.file()
-        && !stamp(file.as_fd()).is_ok_and(|now| entry.stamp.difference(&now).is_none())
-    {
-        return false;
-    }
     let now = Instant::now();
+    // One that was changed in place would be cut off in the middle of its
+    // answer: an open file costs one call to look at.
+    if let Some(file) = entry.response.file()
+        && now.duration_since(entry.seen.get()) > SEEN
+    {
+        if !stamp(file.as_fd()).is_ok_and(|now| entry.stamp.difference(&now).is_none()) {
+            return false;
+        }
+        entry.seen.set(now);
+    }
     if now.duration_since(entry.checked.get()) < BELIEVED {
         return true;
     }

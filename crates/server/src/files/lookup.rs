@@ -37,6 +37,8 @@ pub(super) struct Entry {
     pub(super) neighbours: Neighbours,
     /// When the path was last seen to lead to this version.
     pub(super) checked: Cell<Instant>,
+    /// When the open file was last seen to be in this version.
+    pub(super) seen: Cell<Instant>,
 }
 
 impl Entry {
@@ -198,8 +200,9 @@ pub(super) fn open(
         Some(content) => FileResponse::from_memory(&content, &stamp, &metadata),
         None => FileResponse::from_file(Arc::new(file), &stamp, &metadata),
     };
-    let checked = Cell::new(Instant::now());
-    Ok(Some(Entry { stamp, response, neighbours, checked }))
+    let now = Instant::now();
+    let (checked, seen) = (Cell::new(now), Cell::new(now));
+    Ok(Some(Entry { stamp, response, neighbours, checked, seen }))
 }
 
 /// What is said of `path` beside its bytes. A coded neighbour has the type of

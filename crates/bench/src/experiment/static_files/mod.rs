@@ -1,44 +1,27 @@
-//! Static files: what a request of 1 KiB, a GiB, and an idle connection cost.
+//! Static files: what a request of 1, 10 and 100 KiB, a GiB, and an idle connection cost.
 
+mod accounts;
 mod findings;
 mod targets;
-mod workload;
+mod workloads;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
-use self::findings::{CallsPerRequest, Cell, Findings, Record};
-use self::workload::{Effort, Workload, workloads};
-use super::contents::{self, Contents, GIB, KIB};
-use crate::client::{Check, IdleMemory, Load, Resource};
+use self::findings::Findings;
+use self::workloads::{FULL, QUICK, workloads};
+use super::contents::{self, Contents};
+use super::session::Session;
+use super::workload::Workload;
 use crate::floor::Way;
-use crate::harness::calls;
-use crate::harness::interrupt;
-use crate::harness::machine::{Machine, version};
-use crate::harness::network::Network;
-use crate::harness::pinned::{answer_of, own_path, pinned};
-use crate::harness::round::{Rounds, fault, order};
-use crate::harness::run_dir::RunDir;
-use crate::peer::{self, Peer, Place, Running};
-
-/// The core of the server, and the one of everybody else.
-const SERVER_CPU: usize = 0;
-const CLIENT_CPU: usize = 1;
-
-/// A client that has not finished by then is stuck.
-const CLIENT_LIMIT: Duration = Duration::from_secs(120);
-
-const IDLE_CONNECTIONS: usize = 10_000;
-/// Descriptors that a process needs beside its connections.
-const OTHER_DESCRIPTORS: u64 = 100;
+use crate::peer::Peer;
 
 #[derive(Debug, Args)]
 pub(crate) struct StaticFiles {
-    /// Short windows, no 8 downloads at once, no nginx with a file cache: under two minutes.
+    /// Short windows; of small files 64 connections alone, of the GiB one; fewer peers: under two
+    /// minutes.
     #[arg(long)]
     quick: bool,
     /// Where the results go, instead of `runs/DATE-static`.
@@ -50,6 +33,10 @@ pub(crate) struct StaticFiles {
     /// Measure over these networks alone.
     #[arg(long, value_delimiter = ',', value_parser = ["lo", "veth"])]
     network: Vec<String>,
+    /// Measure these workloads alone: sizes, or sizes with connections, such as 1GiB,10KiB-64.
+    /// Calls and idle connections are counted with 1KiB.
+    #[arg(long, value_delimiter = ',')]
+    workload: Vec<String>,
     /// Fail when a target is missed.
     #[arg(long)]
     check: bool,
@@ -58,38 +45,26 @@ pub(crate) struct StaticFiles {
 impl StaticFiles {
     /// Measures and reports; returns whether the outcome is acceptable.
     pub(crate) fn run(&self) -> Result<bool> {
-        for only in &self.only {
-            let known = workloads(false).into_iter().flat_map(|workload| workload.peers);
-            ensure!(
-                known.into_iter().any(|peer| peer.is_meant_by(only)),
-                "no server is called {only}"
-            );
-        }
-        let mut machine = Machine::look();
-        if self.wants(Peer::Sluicegate) {
-            peer::build().context("there is no sluicegate to measure; see --only")?;
-            machine.sluicegate = version(&peer::sluicegate_path()?.to_string_lossy(), "--version");
-        }
-        sluicegate_sys::affinity::pin_to(CLIENT_CPU)
-            .context("server and client need a core each: there is no second one")?;
-
-        let run = RunDir::create(self.out.as_deref(), "static", &machine)?;
-        run.progress("preparing the files");
-        let root = contents::prepare(&[KIB, GIB])?;
-        let effort = if self.quick { Effort::QUICK } else { Effort::FULL };
-        let mut session = Session { run, root: &root, effort, findings: Findings::default() };
+        self.check_filters()?;
+        let effort = if self.quick { QUICK } else { FULL };
+        let is_wanted = self.wants(Peer::Sluicegate);
+        let mut session = Session::open("static", self.out.as_deref(), effort, is_wanted)?;
         let workloads = self.chosen(&mut session);
-        for network in self.networks(&mut session) {
+        session.run.progress("preparing the files");
+        let mut files: Vec<Contents> = vec![contents::KIB];
+        files.extend(workloads.iter().map(|workload| workload.contents));
+        files.dedup();
+        session.serve(contents::prepare(&files)?);
+        for network in session.networks(&self.network) {
             for workload in &workloads {
                 session.measure(&network, workload)?;
             }
         }
-        let small = [Peer::Sluicegate, Peer::Nginx, Peer::Floor(Way::Epoll)];
-        let small: Vec<Peer> = small.into_iter().filter(|&peer| self.wants(peer)).collect();
-        session.count_calls(&small)?;
-        session.weigh_idle(&small)?;
+        let calls = accounts::count_calls(&mut session, &self.counted())?;
+        let idle = accounts::weigh_idle(&mut session, &self.weighed())?;
 
-        let Session { run, findings, .. } = session;
+        let Session { run, machine, cells, skipped, .. } = session;
+        let findings = Findings { cells, calls, idle, skipped };
         let report = format!("{}\n\n{}", machine.summary(), findings.report());
         run.write("summary.txt", &report)?;
         run.write_json("targets.json", &findings.targets())?;
@@ -100,13 +75,35 @@ impl StaticFiles {
         Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
     }
 
+    fn check_filters(&self) -> Result<()> {
+        let all = workloads(self.quick);
+        for only in &self.only {
+            let mut known = all.iter().flat_map(|workload| &workload.peers);
+            ensure!(known.any(|peer| peer.is_meant_by(only)), "no server is called {only}");
+        }
+        for wanted in &self.workload {
+            let names: Vec<&str> = all.iter().map(|workload| &*workload.name).collect();
+            ensure!(
+                names.iter().any(|name| is_meant(name, wanted)),
+                "no workload is called {wanted}; there are {}",
+                names.join(", ")
+            );
+        }
+        Ok(())
+    }
+
     fn wants(&self, peer: Peer) -> bool {
         let named = self.only.is_empty() || self.only.iter().any(|only| peer.is_meant_by(only));
         named && peer.missing().is_none()
     }
 
-    fn chosen(&self, session: &mut Session<'_>) -> Vec<Workload> {
+    fn wants_workload(&self, name: &str) -> bool {
+        self.workload.is_empty() || self.workload.iter().any(|wanted| is_meant(name, wanted))
+    }
+
+    fn chosen(&self, session: &mut Session) -> Vec<Workload> {
         let mut workloads = workloads(self.quick);
+        workloads.retain(|workload| self.wants_workload(&workload.name));
         for workload in &mut workloads {
             for peer in &workload.peers {
                 if let Some(program) = peer.missing() {
@@ -118,216 +115,37 @@ impl StaticFiles {
         workloads
     }
 
-    fn networks(&self, session: &mut Session<'_>) -> Vec<Network> {
-        let wants = |name: &str| self.network.is_empty() || self.network.iter().any(|n| n == name);
-        let mut networks = Vec::new();
-        if wants("lo") {
-            networks.push(Network::Loopback);
-        }
-        if wants("veth") {
-            match Network::veth() {
-                Ok(network) => networks.push(network),
-                Err(error) => session.skip(format!("everything over veth: {error:#}")),
-            }
-        }
-        networks
+    /// Whose system calls are counted.
+    fn counted(&self) -> Vec<Peer> {
+        let others: &[Peer] = &[Peer::NginxCopy, Peer::Lighttpd, Peer::H2o];
+        [self.weighed(), self.of_small(if self.quick { &[] } else { others })].concat()
+    }
+
+    /// Whose idle connections are weighed.
+    fn weighed(&self) -> Vec<Peer> {
+        self.of_small(&[Peer::Sluicegate, Peer::Nginx, Peer::Floor(Way::Epoll)])
+    }
+
+    /// Those that are wanted, as long as 1 KiB is.
+    fn of_small(&self, peers: &[Peer]) -> Vec<Peer> {
+        let is_wanted = self.workload.is_empty() || self.workload.iter().any(|of| of == "1KiB");
+        peers.iter().copied().filter(|&peer| is_wanted && self.wants(peer)).collect()
     }
 }
 
-/// A run that is under way.
-struct Session<'a> {
-    run: RunDir,
-    root: &'a Path,
-    effort: Effort,
-    findings: Findings,
+/// Whether a filter like `10KiB` or `10KiB-64` means a workload.
+fn is_meant(name: &str, filter: &str) -> bool {
+    name.strip_prefix(filter).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-impl Session<'_> {
-    fn skip(&mut self, what: String) {
-        self.run.progress(&format!("SKIPPED: {what}"));
-        self.findings.skipped.push(what);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_means_a_size_or_a_workload() {
+        assert!(is_meant("10KiB-64", "10KiB") && is_meant("10KiB-64", "10KiB-64"));
+        assert!(!is_meant("10KiB-64", "1") && !is_meant("100KiB-64", "10KiB"));
+        assert!(!is_meant("10KiB-64", "10KiB-6"));
     }
-
-    /// Starts a server at the server's side of a network.
-    fn start(&self, network: &Network, peer: Peer, contents: Contents) -> Result<Running> {
-        let place = Place { side: network.server(), cpu: SERVER_CPU, root: self.root };
-        peer.start(&place, contents.name)
-    }
-
-    /// All rounds of one workload. The servers stay up throughout: one that nobody asks costs
-    /// nothing.
-    fn measure(&mut self, network: &Network, workload: &Workload) -> Result<()> {
-        let mut servers = Vec::new();
-        for &peer in &workload.peers {
-            interrupt::check()?;
-            servers.push(self.start(network, peer, workload.contents)?);
-        }
-        let name = workload.name;
-        for server in &servers {
-            self.run.progress(&format!("{} {name} {}: checking", network.name(), server.peer));
-            let whole = ["--connections", "1", "--check", "whole", "--requests", "1"];
-            ask(network, server, workload.contents, &whole).with_context(|| void(server))?;
-        }
-        let (mut rounds, mut faults) = (Vec::new(), Vec::new());
-        let Rounds { wanted, at_most } = self.effort.rounds;
-        let mut good = 0;
-        while good < wanted && rounds.len() < at_most {
-            let windows = self.round(network, workload, &servers, rounds.len())?;
-            let fault = fault(&windows);
-            good += usize::from(fault.is_none());
-            faults.push(fault);
-            rounds.push(windows);
-        }
-        let (network, workload) = (network.name(), workload.clone());
-        self.findings.cells.push(Cell { network, workload, rounds, faults });
-        Ok(())
-    }
-
-    /// One window of each server.
-    fn round(
-        &mut self,
-        network: &Network,
-        workload: &Workload,
-        servers: &[Running],
-        round: usize,
-    ) -> Result<Vec<Load>> {
-        let mut windows = vec![None; servers.len()];
-        for index in order(round, servers.len()) {
-            interrupt::check()?;
-            let server = &servers[index];
-            let load = self.effort.load(network, server, workload);
-            windows[index] = Some(load.with_context(|| void(server))?);
-        }
-        let windows: Vec<Load> = windows.into_iter().flatten().collect();
-
-        let fault = fault(&windows).map(|fault| fault.to_string());
-        let (unit, digits) = (workload.unit, workload.unit.digits().0);
-        let mut line = format!("{} {} round {}:", network.name(), workload.name, round + 1);
-        for (server, load) in servers.iter().zip(windows.iter().cloned()) {
-            let cost = unit.core_cost(&load);
-            line += &format!("  {} {cost:.digits$}", server.peer);
-            self.run.record(&Record::Load {
-                network: network.name().to_owned(),
-                workload: workload.name.to_owned(),
-                server: server.peer.to_string(),
-                round,
-                fault: fault.clone(),
-                unit,
-                cost,
-                load: Box::new(load),
-            })?;
-        }
-        let fault = fault.map_or_else(String::new, |fault| format!("  ({fault})"));
-        self.run.progress(&format!("{line} {}{fault}", unit.of_cost()));
-        Ok(windows)
-    }
-
-    /// System calls for each request, over loopback. A server is started for each count, because
-    /// the count ends with it.
-    fn count_calls(&mut self, peers: &[Peer]) -> Result<()> {
-        if !calls::can_count() {
-            self.skip("system calls: there is no strace".to_owned());
-            return Ok(());
-        }
-        for &peer in peers {
-            for (connections, requests) in [(64, "20000"), (1, "5000")] {
-                interrupt::check()?;
-                let network = Network::Loopback;
-                let server = self.start(&network, peer, KIB)?;
-                self.run.progress(&format!("{peer}: counting calls, {connections} connections"));
-                let connected = connections.to_string();
-                let plan =
-                    ["--connections", &connected, "--check", "whole", "--requests", requests];
-                let client = load_of(&network, &server, KIB, &plan)?;
-                let mut requests = 0;
-                let counted = calls::count(server.child, || {
-                    requests = answer_of::<Load>(client, CLIENT_LIMIT)?.requests;
-                    Ok(())
-                });
-                let calls = counted.with_context(|| format!("cannot count calls of {peer}"))?;
-                let server = peer.to_string();
-                self.run.record(&Record::Calls {
-                    server,
-                    connections,
-                    requests,
-                    calls: calls.clone(),
-                })?;
-                self.findings.calls.push(CallsPerRequest { peer, connections, requests, calls });
-            }
-        }
-        Ok(())
-    }
-
-    /// The memory of idle connections, over loopback.
-    fn weigh_idle(&mut self, peers: &[Peer]) -> Result<()> {
-        let limit = sluicegate_sys::limits::raise_descriptors()?;
-        if limit < IDLE_CONNECTIONS as u64 + OTHER_DESCRIPTORS {
-            self.skip(format!("idle connections: a process may open {limit} descriptors only"));
-            return Ok(());
-        }
-        for &peer in peers {
-            interrupt::check()?;
-            let network = Network::Loopback;
-            let server = self.start(&network, peer, KIB)?;
-            self.run.progress(&format!("{peer}: {IDLE_CONNECTIONS} idle connections"));
-            let connections = IDLE_CONNECTIONS.to_string();
-            let plan = ["--connections", &connections, "--hold", "1000"];
-            let client = client_of(&network, &server, KIB, "idle", &plan)?;
-            let memory: IdleMemory =
-                answer_of(client, CLIENT_LIMIT).with_context(|| void(&server))?;
-            self.run.record(&Record::Idle { server: peer.to_string(), memory: memory.clone() })?;
-            self.findings.idle.push((peer, memory));
-        }
-        Ok(())
-    }
-}
-
-impl Effort {
-    fn load(&self, network: &Network, server: &Running, workload: &Workload) -> Result<Load> {
-        let check = match workload.check {
-            Check::Whole => "whole",
-            Check::Sampled => "sampled",
-        };
-        let connections = workload.connections.to_string();
-        let [warm_up, window] =
-            [self.warm_up, self.window].map(|time| time.as_millis().to_string());
-        let plan = ["--connections", &connections, "--check", check];
-        let times = ["--warm-up", &warm_up, "--window", &window];
-        ask(network, server, workload.contents, &[plan, times].concat())
-    }
-}
-
-fn ask(network: &Network, server: &Running, contents: Contents, plan: &[&str]) -> Result<Load> {
-    answer_of(load_of(network, server, contents, plan)?, CLIENT_LIMIT)
-}
-
-fn load_of(
-    network: &Network,
-    server: &Running,
-    contents: Contents,
-    plan: &[&str],
-) -> Result<Command> {
-    let mut command = client_of(network, server, contents, "load", plan)?;
-    command.args(["--server-cpu", &SERVER_CPU.to_string()]);
-    Ok(command)
-}
-
-/// A client process at the client's side of a network.
-fn client_of(
-    network: &Network,
-    server: &Running,
-    contents: Contents,
-    kind: &str,
-    plan: &[&str],
-) -> Result<Command> {
-    let Contents { name, length, seed } = contents;
-    let resource = Resource { address: server.address, path: format!("/{name}"), length, seed };
-    let mut command = pinned(network.client(), CLIENT_CPU, &own_path()?)?;
-    command.args(["client", kind]).args(resource.arguments()).args(plan);
-    command.args(["--server-pid", &server.child.pid().to_string()]);
-    Ok(command)
-}
-
-fn void(server: &Running) -> String {
-    format!("the run is void: {} failed; it says:\n{}", server.peer, server.child.output())
 }

@@ -1,6 +1,8 @@
 //! The goals of the project for static files, and whether they are met.
 
-use super::findings::{CallsPerRequest, Cell, Findings};
+use super::accounts::CallsPerRequest;
+use super::findings::Findings;
+use crate::experiment::cell::Cell;
 use crate::harness::distance::Apart;
 use crate::harness::report::Target;
 use crate::harness::statistics::Spread;
@@ -44,6 +46,11 @@ impl Findings {
                 });
             }
         }
+        for size in ["10KiB", "100KiB"] {
+            for connections in ["64", "8", "1"] {
+                targets.extend(self.against_best(&format!("{size}-{connections}")));
+            }
+        }
         let ours = self.calls.iter().filter(|calls| calls.peer == Peer::Sluicegate);
         targets.push(Target {
             name: "1KiB: system calls per request, with 64 connections and with 1".to_owned(),
@@ -57,5 +64,24 @@ impl Findings {
             value: ours.map(|(_, memory)| memory.resident_each()),
         });
         targets
+    }
+
+    /// Whether the best of the others is beaten; nothing of what a quick run leaves out.
+    fn against_best(&self, workload: &str) -> Vec<Target> {
+        let target = |network| {
+            let cell = self.cell(network, workload);
+            if cell.is_none() && !workload.ends_with("-64") {
+                return None;
+            }
+            let best = cell.and_then(Cell::best_rival);
+            let named = best.map_or_else(String::new, |best| format!(" ({best})"));
+            let ratios = cell.zip(best).and_then(|(cell, best)| {
+                cell.all_ratios(Peer::Sluicegate, best).filter(|all| all.len() >= ROUNDS)
+            });
+            let value = ratios.and_then(|all| Spread::of(&all)).map(|of| of.median);
+            let name = format!("{workload} over {network}: ours / best peer{named}");
+            Some(Target { name, bound: 1.0, value })
+        };
+        ["lo", "veth"].into_iter().filter_map(target).collect()
     }
 }

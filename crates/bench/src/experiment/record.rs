@@ -1,0 +1,71 @@
+//! What is kept of a run: the lines of `rounds.jsonl`.
+
+use serde::{Deserialize, Serialize};
+
+use super::workload::Unit;
+use crate::client::{IdleMemory, Load};
+use crate::harness::calls::Calls;
+
+/// A line of `rounds.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(super) enum Record {
+    Load {
+        network: String,
+        workload: String,
+        server: String,
+        round: usize,
+        /// Why the round does not count.
+        fault: Option<String>,
+        unit: Unit,
+        /// Busy time of the server's core, by `unit`.
+        cost: f64,
+        load: Box<Load>,
+    },
+    Calls {
+        server: String,
+        connections: usize,
+        requests: u64,
+        calls: Calls,
+    },
+    Idle {
+        server: String,
+        memory: IdleMemory,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Latency;
+    use crate::harness::cpu::CoreTime;
+    use crate::harness::round::Fault;
+
+    #[test]
+    fn a_record_survives_the_round_trip_through_json() {
+        let load = Load {
+            window_s: 1.0,
+            requests: 7,
+            bytes: 7 << 10,
+            slices: Vec::new(),
+            core: CoreTime { system: 1.0, ..CoreTime::default() },
+            server_threads_s: 1.0,
+            others_s: 0.0,
+            distances_ns: [420.0, 430.0],
+            latency_us: Latency::default(),
+        };
+        let record = Record::Load {
+            network: "lo".to_owned(),
+            workload: "1KiB-64".to_owned(),
+            server: "nginx".to_owned(),
+            round: 1,
+            fault: Some(Fault::Moved.to_string()),
+            unit: Unit::Request,
+            cost: 8.5,
+            load: Box::new(load),
+        };
+        let json = serde_json::to_string(&record).unwrap();
+        assert!(json.contains(r#""kind":"load""#));
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
+    }
+}

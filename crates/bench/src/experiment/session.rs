@@ -1,0 +1,227 @@
+//! A run that is under way: servers are started, asked in rounds, and what they cost is kept.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::cell::Cell;
+use super::contents::Contents;
+use super::record::Record;
+use super::workload::Workload;
+use crate::client::{Check, Load};
+use crate::harness::interrupt;
+use crate::harness::machine::{Machine, version};
+use crate::harness::network::Network;
+use crate::harness::pinned::{answer_of, own_path, pinned};
+use crate::harness::round::{Rounds, fault, order};
+use crate::harness::run_dir::RunDir;
+use crate::peer::{self, Peer, Place, Running};
+
+/// The core of the server, and the one of everybody else.
+const SERVER_CPU: usize = 0;
+const CLIENT_CPU: usize = 1;
+
+/// A client that has not finished by then is stuck.
+pub(super) const CLIENT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long and how often is measured.
+///
+/// Windows are short, and rounds many, so that a round is over before the host moves a core
+/// again; `/proc/stat` counts in steps of 10 ms, whose error the median of rounds evens out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    pub(super) rounds: Rounds,
+    pub(super) warm_up: Duration,
+    pub(super) window: Duration,
+}
+
+/// A run that is under way.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) run: RunDir,
+    pub(super) machine: Machine,
+    root: PathBuf,
+    effort: Effort,
+    pub(super) cells: Vec<Cell>,
+    /// What was left out, and why.
+    pub(super) skipped: Vec<String>,
+}
+
+impl Session {
+    /// Builds our own server if it `is_wanted`, and makes the directory of the run.
+    pub(super) fn open(
+        experiment: &str,
+        out: Option<&Path>,
+        effort: Effort,
+        is_wanted: bool,
+    ) -> Result<Self> {
+        let mut machine = Machine::look();
+        if is_wanted {
+            peer::build().context("there is no sluicegate to measure; see --only")?;
+            machine.sluicegate = version(&peer::sluicegate_path()?.to_string_lossy(), "--version");
+        }
+        sluicegate_sys::affinity::pin_to(CLIENT_CPU)
+            .context("server and client need a core each: there is no second one")?;
+        let run = RunDir::create(out, experiment, &machine)?;
+        let (cells, skipped) = Default::default();
+        Ok(Self { run, machine, root: PathBuf::new(), effort, cells, skipped })
+    }
+
+    /// From now on servers serve this directory.
+    pub(super) fn serve(&mut self, root: PathBuf) {
+        self.root = root;
+    }
+
+    pub(super) fn skip(&mut self, what: String) {
+        self.run.progress(&format!("SKIPPED: {what}"));
+        self.skipped.push(what);
+    }
+
+    /// The networks that are wanted and can be had; without a wish, all of them.
+    pub(super) fn networks(&mut self, wanted: &[String]) -> Vec<Network> {
+        let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+        let mut networks = Vec::new();
+        if wants("lo") {
+            networks.push(Network::Loopback);
+        }
+        if wants("veth") {
+            match Network::veth() {
+                Ok(network) => networks.push(network),
+                Err(error) => self.skip(format!("everything over veth: {error:#}")),
+            }
+        }
+        networks
+    }
+
+    /// Starts a server at the server's side of a network.
+    pub(super) fn start(
+        &self,
+        network: &Network,
+        peer: Peer,
+        contents: Contents,
+    ) -> Result<Running> {
+        let place = Place { side: network.server(), cpu: SERVER_CPU, root: &self.root };
+        peer.start(&place, contents.name)
+    }
+
+    /// All rounds of one workload. The servers stay up throughout: one that nobody asks costs
+    /// nothing.
+    pub(super) fn measure(&mut self, network: &Network, workload: &Workload) -> Result<()> {
+        let mut servers = Vec::new();
+        for &peer in &workload.peers {
+            interrupt::check()?;
+            servers.push(self.start(network, peer, workload.contents)?);
+        }
+        let name = &workload.name;
+        for server in &servers {
+            self.run.progress(&format!("{} {name} {}: checking", network.name(), server.peer));
+            let requests = workload.files.unwrap_or(1).to_string();
+            let whole = ["--connections", "1", "--check", "whole", "--requests", &requests];
+            let checked =
+                answer_of::<Load>(load_of(network, server, workload, &whole)?, CLIENT_LIMIT);
+            checked.with_context(|| void(server))?;
+        }
+        let (mut rounds, mut faults) = (Vec::new(), Vec::new());
+        let Rounds { wanted, at_most } = self.effort.rounds;
+        let mut good = 0;
+        while good < wanted && rounds.len() < at_most {
+            let windows = self.round(network, workload, &servers, rounds.len())?;
+            let fault = fault(&windows);
+            good += usize::from(fault.is_none());
+            faults.push(fault);
+            rounds.push(windows);
+        }
+        let (network, workload) = (network.name(), workload.clone());
+        self.cells.push(Cell { network, workload, rounds, faults });
+        Ok(())
+    }
+
+    /// One window of each server.
+    fn round(
+        &mut self,
+        network: &Network,
+        workload: &Workload,
+        servers: &[Running],
+        round: usize,
+    ) -> Result<Vec<Load>> {
+        let mut windows = vec![None; servers.len()];
+        for index in order(round, servers.len()) {
+            interrupt::check()?;
+            let server = &servers[index];
+            let load = self.effort.load(network, server, workload);
+            windows[index] = Some(load.with_context(|| void(server))?);
+        }
+        let windows: Vec<Load> = windows.into_iter().flatten().collect();
+
+        let fault = fault(&windows).map(|fault| fault.to_string());
+        let (unit, digits) = (workload.unit, workload.unit.digits().0);
+        let mut line = format!("{} {} round {}:", network.name(), workload.name, round + 1);
+        for (server, load) in servers.iter().zip(windows.iter().cloned()) {
+            let cost = unit.core_cost(&load);
+            line += &format!("  {} {cost:.digits$}", server.peer);
+            self.run.record(&Record::Load {
+                network: network.name().to_owned(),
+                workload: workload.name.clone(),
+                server: server.peer.to_string(),
+                round,
+                fault: fault.clone(),
+                unit,
+                cost,
+                load: Box::new(load),
+            })?;
+        }
+        let fault = fault.map_or_else(String::new, |fault| format!("  ({fault})"));
+        self.run.progress(&format!("{line} {}{fault}", unit.of_cost()));
+        Ok(windows)
+    }
+}
+
+impl Effort {
+    fn load(&self, network: &Network, server: &Running, workload: &Workload) -> Result<Load> {
+        let check = match workload.check {
+            Check::Whole => "whole",
+            Check::Edges => "edges",
+            Check::Sampled => "sampled",
+        };
+        let connections = workload.connections.to_string();
+        let [warm_up, window] =
+            [self.warm_up, self.window].map(|time| time.as_millis().to_string());
+        let plan = ["--connections", &connections, "--check", check];
+        let times = ["--warm-up", &warm_up, "--window", &window];
+        answer_of(load_of(network, server, workload, &[plan, times].concat())?, CLIENT_LIMIT)
+    }
+}
+
+/// A client that asks in a closed loop.
+pub(super) fn load_of(
+    network: &Network,
+    server: &Running,
+    workload: &Workload,
+    plan: &[&str],
+) -> Result<Command> {
+    let mut command = client_of(network, server, workload, "load", plan)?;
+    command.args(["--server-cpu", &SERVER_CPU.to_string()]);
+    Ok(command)
+}
+
+/// A client process at the client's side of a network.
+pub(super) fn client_of(
+    network: &Network,
+    server: &Running,
+    workload: &Workload,
+    kind: &str,
+    plan: &[&str],
+) -> Result<Command> {
+    let resource = workload.resource(server);
+    let mut command = pinned(network.client(), CLIENT_CPU, &own_path()?)?;
+    command.args(["client", kind]).args(resource.arguments()).args(plan);
+    command.args(["--server-pid", &server.child.pid().to_string()]);
+    Ok(command)
+}
+
+/// What to say when a server has failed.
+pub(super) fn void(server: &Running) -> String {
+    format!("the run is void: {} failed; it says:\n{}", server.peer, server.child.output())
+}

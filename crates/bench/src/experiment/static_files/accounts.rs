@@ -1,0 +1,107 @@
+//! What is counted rather than measured: system calls of a request, memory of an idle connection.
+
+use anyhow::{Context, Result};
+
+use super::workloads::small;
+use crate::client::{IdleMemory, Load};
+use crate::experiment::record::Record;
+use crate::experiment::session::{CLIENT_LIMIT, Session, client_of, load_of, void};
+use crate::harness::calls::{self, Calls};
+use crate::harness::interrupt;
+use crate::harness::network::Network;
+use crate::harness::pinned::answer_of;
+use crate::peer::Peer;
+
+const IDLE_CONNECTIONS: usize = 10_000;
+/// Descriptors that a process needs beside its connections.
+const OTHER_DESCRIPTORS: u64 = 100;
+
+/// System calls for each request.
+#[derive(Debug)]
+pub(super) struct CallsPerRequest {
+    pub(super) peer: Peer,
+    pub(super) connections: usize,
+    pub(super) requests: u64,
+    pub(super) calls: Calls,
+}
+
+impl CallsPerRequest {
+    pub(super) fn total(&self) -> f64 {
+        self.calls.values().sum::<u64>() as f64 / self.requests as f64
+    }
+
+    /// Those that matter, the most frequent first.
+    pub(super) fn breakdown(&self) -> String {
+        let mut calls: Vec<(&String, f64)> = self
+            .calls
+            .iter()
+            .map(|(name, &count)| (name, count as f64 / self.requests as f64))
+            .filter(|(_, each)| *each >= 0.01)
+            .collect();
+        calls.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        let parts: Vec<String> =
+            calls.iter().map(|(name, each)| format!("{name} {each:.2}")).collect();
+        parts.join(", ")
+    }
+}
+
+/// System calls for each request, over loopback. A server is started for each count, because
+/// the count ends with it.
+pub(super) fn count_calls(session: &mut Session, peers: &[Peer]) -> Result<Vec<CallsPerRequest>> {
+    let mut counts = Vec::new();
+    if !calls::can_count() {
+        session.skip("system calls: there is no strace".to_owned());
+        return Ok(counts);
+    }
+    for &peer in peers {
+        for (connections, requests) in [(64, "20000"), (1, "5000")] {
+            interrupt::check()?;
+            let network = Network::Loopback;
+            let workload = small(connections);
+            let server = session.start(&network, peer, workload.contents)?;
+            session.run.progress(&format!("{peer}: counting calls, {connections} connections"));
+            let connected = connections.to_string();
+            let plan = ["--connections", &connected, "--check", "whole", "--requests", requests];
+            let client = load_of(&network, &server, &workload, &plan)?;
+            let mut requests = 0;
+            let counted = calls::count(server.child, || {
+                requests = answer_of::<Load>(client, CLIENT_LIMIT)?.requests;
+                Ok(())
+            });
+            let calls = counted.with_context(|| format!("cannot count calls of {peer}"))?;
+            let server = peer.to_string();
+            session.run.record(&Record::Calls {
+                server,
+                connections,
+                requests,
+                calls: calls.clone(),
+            })?;
+            counts.push(CallsPerRequest { peer, connections, requests, calls });
+        }
+    }
+    Ok(counts)
+}
+
+/// The memory of idle connections, over loopback.
+pub(super) fn weigh_idle(session: &mut Session, peers: &[Peer]) -> Result<Vec<(Peer, IdleMemory)>> {
+    let mut weights = Vec::new();
+    let limit = sluicegate_sys::limits::raise_descriptors()?;
+    if limit < IDLE_CONNECTIONS as u64 + OTHER_DESCRIPTORS {
+        session.skip(format!("idle connections: a process may open {limit} descriptors only"));
+        return Ok(weights);
+    }
+    for &peer in peers {
+        interrupt::check()?;
+        let network = Network::Loopback;
+        let workload = small(IDLE_CONNECTIONS);
+        let server = session.start(&network, peer, workload.contents)?;
+        session.run.progress(&format!("{peer}: {IDLE_CONNECTIONS} idle connections"));
+        let connections = IDLE_CONNECTIONS.to_string();
+        let plan = ["--connections", &connections, "--hold", "1000"];
+        let client = client_of(&network, &server, &workload, "idle", &plan)?;
+        let memory: IdleMemory = answer_of(client, CLIENT_LIMIT).with_context(|| void(&server))?;
+        session.run.record(&Record::Idle { server: peer.to_string(), memory: memory.clone() })?;
+        weights.push((peer, memory));
+    }
+    Ok(weights)
+}

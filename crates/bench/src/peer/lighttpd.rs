@@ -1,0 +1,50 @@
+//! lighttpd, whose only process serves.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sluicegate_testkit::process::{Child, find_program};
+
+use super::{Place, START, Started, free_address};
+use crate::harness::pinned::pinned;
+
+pub(super) fn start(on: &Place<'_>) -> Result<Started> {
+    let directory = tempfile::Builder::new().prefix("sluicegate-lighttpd-").tempdir()?;
+    let address = free_address(on)?;
+    let path = directory.path().join("lighttpd.conf");
+    fs::write(&path, configuration(directory.path(), on.root, address))?;
+
+    let program = find_program("lighttpd").context("there is no lighttpd")?;
+    let mut command = pinned(on.side, on.cpu, &program.to_string_lossy())?;
+    command.arg("-D").arg("-f").arg(&path);
+    let mut child = Child::spawn(command)?;
+    on.side.enter(|| child.wait_for_port(address, START))??;
+    Ok((child, address, Some(directory)))
+}
+
+/// The defaults (`sendfile`, a stat cache, files up to 32 KiB read into memory) with limits that
+/// no measurement reaches, but for the requests of a connection, which lighttpd counts in 16 bits.
+/// There is no module for a log of requests, so there is no log.
+fn configuration(directory: &Path, root: &Path, address: SocketAddr) -> String {
+    let (directory, root) = (directory.display(), root.display());
+    let (ip, port) = (address.ip(), address.port());
+    format!(
+        "server.document-root = \"{root}\"
+server.bind = \"{ip}\"
+server.port = {port}
+server.errorlog = \"{directory}/error.log\"
+server.upload-dirs = ( \"{directory}\" )
+server.max-worker = 0
+server.max-fds = 20000
+server.max-connections = 10000
+server.listen-backlog = 4096
+server.max-keep-alive-requests = 65535
+server.max-keep-alive-idle = 300
+server.max-read-idle = 300
+server.max-write-idle = 360
+mimetype.assign = ( \"\" => \"application/octet-stream\" )
+"
+    )
+}
