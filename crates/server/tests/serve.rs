@@ -40,7 +40,7 @@ fn tree() -> Tree {
 #[test]
 fn files_of_every_size_come_back_as_they_are() {
     let mut tree = tree();
-    let sizes = [1, 1023, 1024, 16_383, 16_384, 16_385, 65_536, 1_048_575, 1_048_577];
+    let sizes = [1, 1023, 1024, 4096, 4097, 24_575, 24_576, 24_577, 65_536, 1_048_575, 1_048_577];
     for size in sizes {
         tree = tree.file(&format!("f{size}"), size, size).unwrap();
     }

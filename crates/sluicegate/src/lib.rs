@@ -45,7 +45,7 @@ pub use reactor::shared::{SharedReactor, SharedRegistration, SharedTimer};
 pub use readiness::{Edge, Readiness, Source, Timer};
 pub use segment::{FileRange, Segment};
 pub use socket::{SendContext, Socket};
-pub use strategy::{COPY_UP_TO, SPLICE_FROM, Strategy, Way};
+pub use strategy::{COPY_UP_TO, JOIN_UP_TO, MEMORY_UP_TO, SPLICE_FROM, Strategy, Way};
 pub use transport::Transport;
 pub use worker::{Spawner, Worker, yield_now};
 

@@ -129,6 +129,18 @@ impl<F> SendQueue<F> {
         SendQueue { parts: VecDeque::new(), accepted, end: accepted, piped: 0, limit }
     }
 
+    /// Begins anew with nothing queued, on a stream of which `accepted` is
+    /// accepted already. Keeps its memory.
+    pub(crate) fn restart(&mut self, accepted: Position) {
+        self.parts.clear();
+        (self.accepted, self.end, self.piped) = (accepted, accepted, 0);
+    }
+
+    /// Segments that it has memory for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.parts.capacity()
+    }
+
     /// Where the last accepted byte ends.
     #[must_use]
     pub fn accepted(&self) -> Position {
@@ -176,12 +188,15 @@ impl<F> SendQueue<F> {
         Ok(self.end)
     }
 
-    /// Tells that something will be pushed behind the last segment. A file that
-    /// was to go by `sendfile` then goes through a pipe: `sendfile` cannot say
-    /// that more follows, and what follows would leave in a packet of its own.
-    pub fn announce_more(&mut self) {
-        if let Some(Part::File { way: way @ Way::Sendfile, .. }) = self.parts.back_mut() {
-            *way = Way::Splice;
+    /// Tells that something will be pushed behind the last segment. A file of
+    /// up to `copy_up_to` bytes that was to go by `sendfile` is then copied, and
+    /// leaves in one send with what stands around it: `sendfile` cannot say
+    /// that more follows, and what follows would be a packet of its own.
+    pub fn announce_more(&mut self, copy_up_to: u64) {
+        if let Some(Part::File { range, way: way @ Way::Sendfile }) = self.parts.back_mut()
+            && range.len() <= copy_up_to
+        {
+            *way = Way::Copy;
         }
     }
 
@@ -405,24 +420,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_tail_behind_it_says_that_more_follows() {
-        let mut queue = queue(vec![memory(10), file(100_000, Way::Sendfile)]);
-        queue.handle_accepted(10);
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Sendfile { .. })));
-        queue.announce_more();
+    fn a_file_with_a_tail_behind_it_leaves_with_it() {
+        let mut queue = queue(vec![memory(10), file(60_000, Way::Sendfile)]);
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: true })));
+        queue.announce_more(50_000);
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: true })), "too long");
+        queue.announce_more(60_000);
         queue.push(Segment::memory("tail"), Way::Copy).unwrap();
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Fill { .. })));
-        queue.handle_piped(100_000);
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Drain { more: true, .. })));
-        // Without a pipe it is sendfile again, and the tail has its own packet.
-        let mut refused = self::queue(vec![file(100_000, Way::Sendfile)]);
-        refused.announce_more();
-        assert!(refused.handle_refused());
-        assert!(matches!(refused.poll_transmit(), Some(Transmit::Sendfile { .. })));
-        // What is copied leaves with what stands around it anyway.
-        let mut copied = self::queue(vec![file(100, Way::Copy)]);
-        copied.announce_more();
-        assert!(matches!(copied.poll_transmit(), Some(Transmit::Stage { .. })));
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Stage { len: 60_000, .. })));
+        queue.handle_staged(Bytes::from(vec![1; 60_000]));
+        assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: false })));
+        assert_eq!(queue.slices().map(<[u8]>::len).collect::<Vec<_>>(), [10, 60_000, 4]);
     }
 
     #[test]

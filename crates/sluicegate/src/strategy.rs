@@ -46,23 +46,50 @@ pub struct Strategy {
     /// Files of at most this many bytes are read into memory and sent together
     /// with what stands before them.
     pub copy_up_to: u64,
+    /// Files of at most this many bytes are read into memory where something is
+    /// queued behind them, and leave in one send with it.
+    pub join_up_to: u64,
     /// Files of at least this many bytes go through a pipe.
     pub splice_from: u64,
 }
 
-/// One `send` of head and content beats head with `MSG_MORE` and `sendfile` up
-/// to here: a second system call costs more than copying 16 KiB that are hot
-/// in the processor's cache.
-pub const COPY_UP_TO: u64 = 16 * 1024;
+/// Content of up to this many bytes is worth keeping in memory with its head:
+/// one `send` of both. Measured with our own server (bench `crossover`, 64
+/// connections, cost by that of `sendfile`; one file that stays in the
+/// processor's caches / 512 of them in turn; loopback, then veth): 16 KiB 0.85 /
+/// 0.88, 0.85 / 0.92; 24 KiB 0.97 / 0.97, 0.92 / 0.99; 32 KiB 0.95 / 1.07,
+/// 0.90 / 1.04; 64 KiB 1.03 / 1.28, 1.05 / 1.35.
+pub const MEMORY_UP_TO: u64 = 24 * 1024;
+
+/// A file range of up to this many bytes is read and leaves in one `send` with
+/// its head. That is two calls as `sendfile` needs them, and two copies: the
+/// same runs have 4 KiB at 0.95 / 0.97, 0.98 / 0.95 of `sendfile`, 8 KiB at
+/// 0.84 / 1.03, 1.01 / 1.05 and 16 KiB at 0.93 / 1.08, 1.00 / 1.16.
+pub const COPY_UP_TO: u64 = 4 * 1024;
+
+/// `sendfile` cannot say that more follows, so that a tail behind it costs a
+/// packet of its own; and corking, or a pipe with `SPLICE_F_MORE`, holds back
+/// the last part of a packet, which on a wire with an MTU of 1500 costs more
+/// than that packet (bench `figure7`, 32 KiB and a tail over veth: one `writev`
+/// 6.8 µs, `sendfile` and a packet for the tail 10.6, corked 16.9, spliced 16.7).
+/// Up to here a second copy costs less than either.
+pub const JOIN_UP_TO: u64 = 64 * 1024;
 
 /// Two calls per MiB through a pipe that large beat `sendfile`, which fills its
 /// own pipe of 64 KiB over and over (bench `static`, floors `sendfile` and
-/// `splice`): 0.112 against 0.140 s/GiB over veth. Below one pipe's content there is too little to gain.
+/// `splice`): 0.112 against 0.140 s/GiB over veth. Below one pipe's content the
+/// two are within 6 % of each other, now one ahead and now the other (bench
+/// `crossover`), and pipes are few.
 pub const SPLICE_FROM: u64 = 1024 * 1024;
 
 impl Default for Strategy {
     fn default() -> Self {
-        Strategy { forced: None, copy_up_to: COPY_UP_TO, splice_from: SPLICE_FROM }
+        Strategy {
+            forced: None,
+            copy_up_to: COPY_UP_TO,
+            join_up_to: JOIN_UP_TO,
+            splice_from: SPLICE_FROM,
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) struct FileFlags {
           default_missing_value = "/", value_parser = prefix)]
     in_place_edits: Vec<Prefix>,
     /// Files of at most this size are kept in memory, ready to be sent.
-    #[arg(long, value_name = "SIZE", value_parser = in_memory, default_value_t = ByteSize(sluicegate::COPY_UP_TO))]
+    #[arg(long, value_name = "SIZE", value_parser = in_memory, default_value_t = ByteSize(sluicegate::MEMORY_UP_TO))]
     in_memory: ByteSize,
 }
 

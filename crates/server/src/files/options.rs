@@ -47,7 +47,7 @@ impl Default for Options {
             dotfiles: false,
             precompressed: Coding::COMPRESSED.to_vec(),
             in_place_edits: Vec::new(),
-            in_memory: sluicegate::COPY_UP_TO,
+            in_memory: sluicegate::MEMORY_UP_TO,
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::ops::RangeInclusive;
 
-use sluicegate::{COPY_UP_TO, Strategy, Way};
+use sluicegate::{MEMORY_UP_TO, Strategy, Way};
 
 use crate::common::Sent;
 
 /// A file of this size is kept in memory, in whole and in part.
-pub(crate) const SMALL: u64 = COPY_UP_TO / 2;
+pub(crate) const SMALL: u64 = MEMORY_UP_TO / 2;
 /// A file of this size goes from the page cache, by the way for small ones.
-pub(crate) const MIDDLE: u64 = 2 * COPY_UP_TO;
+pub(crate) const MIDDLE: u64 = 2 * MEMORY_UP_TO;
 /// A file of this size goes from the page cache, by the way for large ones,
 /// and waits for its client many times.
 pub(crate) const LARGE: u64 = (64 << 20) + 12_345;

@@ -12,7 +12,7 @@ use clap::Args;
 
 use self::findings::Findings;
 use self::workloads::{FULL, QUICK, SET_FILES, workloads};
-use super::contents::{self, Contents};
+use super::contents;
 use super::session::Session;
 
 #[derive(Debug, Args)]
@@ -37,19 +37,14 @@ pub(crate) struct Crossover {
 impl Crossover {
     /// Measures and reports.
     pub(crate) fn run(&self) -> Result<()> {
-        let mut workloads = workloads(self.quick, self.set_files);
         for size in &self.size {
             ensure!(
-                workloads.iter().any(|workload| workload.contents.label() == size),
+                sizes::ALL.iter().any(|contents| contents.label() == size),
                 "{size} is not among the sizes: {}",
                 sizes::ALL.map(|contents| contents.label()).join(", ")
             );
         }
-        let wants = |contents: &Contents| {
-            self.size.is_empty() || self.size.iter().any(|size| contents.label() == size)
-        };
-        workloads.retain(|workload| wants(&workload.contents));
-
+        let workloads = workloads(self.quick, &self.size, self.set_files);
         let effort = if self.quick { QUICK } else { FULL };
         let mut session = Session::open("crossover", self.out.as_deref(), effort, true)?;
         session.run.progress("preparing the files");

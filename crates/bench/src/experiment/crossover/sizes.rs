@@ -3,7 +3,8 @@
 use crate::experiment::contents::Contents;
 
 /// From where memory is sure to win to where it is sure to lose.
-pub(super) const ALL: [Contents; 13] = [
+pub(super) const ALL: [Contents; 14] = [
+    of("2KiB.bin", 2),
     of("4KiB.bin", 4),
     of("8KiB.bin", 8),
     of("16KiB.bin", 16),

@@ -22,11 +22,11 @@ pub(super) const FULL: Effort = Effort {
     window: Duration::from_millis(400),
 };
 
-/// As many as our server keeps open (128), with room for the root and such.
-pub(super) const SET_FILES: u32 = 120;
+/// Fewer than our server keeps open (an eighth of its limit of descriptors).
+pub(super) const SET_FILES: u32 = 512;
 
-/// A set must stay in our server's memory: it keeps 64 MiB.
-const SET_BYTES: u64 = 48 << 20;
+/// A set must stay in our server's memory: it keeps 128 MiB.
+const SET_BYTES: u64 = 96 << 20;
 
 pub(super) const FORMS: [Peer; 4] = [
     Peer::Made(Form::Memory),
@@ -35,10 +35,13 @@ pub(super) const FORMS: [Peer; 4] = [
     Peer::Made(Form::Splice),
 ];
 
-/// All of them, in the order in which they are measured.
-pub(super) fn workloads(quick: bool, set_files: u32) -> Vec<Workload> {
-    let is_wanted =
-        |contents: &Contents| !quick || sizes::QUICK.iter().any(|&of| of == contents.label());
+/// All of them, in the order in which they are measured: of the `named` sizes, or of those that
+/// a run has by itself.
+pub(super) fn workloads(quick: bool, named: &[String], set_files: u32) -> Vec<Workload> {
+    let is_wanted = |contents: &Contents| match named {
+        [] => !quick || sizes::QUICK.iter().any(|&of| of == contents.label()),
+        named => named.iter().any(|of| of == contents.label()),
+    };
     let connections: &[usize] = if quick { &[64] } else { &[64, 1] };
     let mut workloads = Vec::new();
     for contents in sizes::ALL.into_iter().filter(is_wanted) {
@@ -64,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_set_fits_what_the_server_keeps() {
-        let of = |files| workloads(false, files).into_iter().filter(|of| of.files.is_some());
+        let of = |files| workloads(false, &[], files).into_iter().filter(|of| of.files.is_some());
         assert_eq!(of(SET_FILES).count(), sizes::ALL.len());
         for workload in of(SET_FILES).chain(of(1 << 20)) {
             let files = u64::from(workload.files.unwrap());

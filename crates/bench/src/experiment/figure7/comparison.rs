@@ -55,7 +55,7 @@ pub(super) mod tests {
     use crate::experiment::figure7::workload::series;
 
     /// So many far rounds, in each of which the machine is slower: `separate` takes 10 µs, `cork`
-    /// 8, `writev` 4, `more` 6, `ours` 5, `ours-memory` 4 in the first.
+    /// 8, `writev` 4, `more` 6, `ours` 5, `ours-file` 4 in the first.
     pub(in super::super) fn cell(rounds: u64) -> Cell {
         let series = &series(true)[0];
         let round = |by: u64| {

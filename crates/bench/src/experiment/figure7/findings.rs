@@ -65,7 +65,8 @@ impl Findings {
                 });
             }
         }
-        for PacketsOfSize { network, series, size, least, packets } in &self.packets {
+        let one = self.packets.iter().filter(|packets| packets.least == 1);
+        for PacketsOfSize { network, series, size, least, packets } in one {
             let mut all = Join::ALL.into_iter().zip(packets);
             let ours = all.find(|(join, _)| *join == Join::Ours);
             targets.push(Target {
@@ -145,7 +146,7 @@ fn lines(
     let line = |(colour, join): (usize, Join)| {
         let point = |of: &Comparison<'_>| Some((of.size.content, figure(of, join)?));
         let points = sizes.iter().filter_map(point).collect();
-        Line { name: join.to_string(), colour, is_second: join == Join::OursMemory, points }
+        Line { name: join.to_string(), colour, is_second: join == Join::OursFile, points }
     };
     Join::ALL.into_iter().enumerate().map(line).collect()
 }
@@ -153,14 +154,13 @@ fn lines(
 const NOTES: &str = "\
 separate: send of the head, sendfile, send of the tail; cork: the same, corked; writev: one sendmsg
 of pieces that are all in memory, the file's content read at start; more: as separate, the head with
-MSG_MORE; ours: the library's queue with its default strategy, head (and tail) from memory and the
-content from the file; ours-memory: the same with the content from memory, as writev has it. All
-send the same bytes, without Nagle's algorithm. Cost: busy time of the core that the server alone is
+MSG_MORE; ours: the library's queue as our server uses it, content of up to 24 KiB, and
+of up to 64 KiB where a tail follows, in memory with its head, larger content from the file; ours-file: content of any size from the file. All send the same bytes, without Nagle's algorithm. Cost: busy time of the core that the server alone is
 pinned to, by answers; the client has the other core. cores: whether both share a cache, which the
 host of a virtual machine changes; every request costs some µs more while they do not. Comparisons
 are made within rounds, near and far together; an interval covers the true median in 95 of 100 runs
 (order statistics; of fewer than six rounds it is all that was seen). The target judges ours by the
-other way beside which it looks worst; ours-memory is not judged. Rounds in which a core was moved or
+other way beside which it looks worst; ours-file is not judged. Rounds in which a core was moved or
 other programs ran for more than 5 % of a window are left out, unless hardly any are left. A segment
 carries at most an MSS, 1448 bytes over the veth and 65,483 over the loopback, and is counted as such
 also where the stack hands several on in one frame (GSO); frames are what the client's veth received,

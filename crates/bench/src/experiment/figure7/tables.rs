@@ -45,7 +45,7 @@ pub(super) fn figures(title: &str, sizes: &[Comparison<'_>], of: &[(Figure, usiz
 pub(super) fn comparisons(title: &str, sizes: &[Comparison<'_>]) -> Table {
     let title =
         format!("{title}: core time of ours by that of each other, within rounds [95 % interval]");
-    let columns = ["", "/ separate", "/ cork", "/ writev", "/ more", "memory / writev", "rounds"];
+    let columns = ["", "/ separate", "/ cork", "/ writev", "/ more", "file / more", "rounds"];
     let mut table = Table::new(title, &columns);
     for comparison in sizes {
         let show = |one: Join, other: Join| {
@@ -53,7 +53,7 @@ pub(super) fn comparisons(title: &str, sizes: &[Comparison<'_>]) -> Table {
         };
         let mut row = vec![comparison.size.name()];
         row.extend(others().map(|other| show(Join::Ours, other)));
-        row.push(show(Join::OursMemory, Join::Writev));
+        row.push(show(Join::OursFile, Join::More));
         row.push(comparison.cell.verdict_in_short());
         table.row(row);
     }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use sluicegate::{JOIN_UP_TO, MEMORY_UP_TO};
 
 use self::at_once::AtOnce;
 use self::in_pieces::InPieces;
@@ -36,20 +37,21 @@ pub(crate) enum Join {
     Writev,
     /// The head with `MSG_MORE`, then as separate.
     More,
-    /// This project's library: segments of memory and of the file are queued.
+    /// This project's library as its server uses it: content that is worth keeping is in memory
+    /// with its head, other content is a segment of the file.
     Ours,
-    /// The same, with the file's content as a segment of memory, read at start.
-    OursMemory,
+    /// The same, with content of any size as a segment of the file.
+    OursFile,
 }
 
 impl Join {
     /// All of them, in the order in which they are shown.
     pub(crate) const ALL: [Self; 6] =
-        [Self::Separate, Self::Cork, Self::Writev, Self::More, Self::Ours, Self::OursMemory];
+        [Self::Separate, Self::Cork, Self::Writev, Self::More, Self::Ours, Self::OursFile];
 
     /// Whether it is the library's.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Ours | Self::OursMemory)
+        matches!(self, Self::Ours | Self::OursFile)
     }
 }
 
@@ -61,7 +63,7 @@ impl Display for Join {
             Self::Writev => "writev",
             Self::More => "more",
             Self::Ours => "ours",
-            Self::OursMemory => "ours-memory",
+            Self::OursFile => "ours-file",
         })
     }
 }
@@ -129,13 +131,15 @@ fn serve_joined<const TAIL: usize>(
     file: File,
 ) -> io::Result<()> {
     let length = file.metadata()?.len();
+    // Where a tail follows, memory saves a packet besides.
+    let kept = if TAIL == 0 { MEMORY_UP_TO } else { JOIN_UP_TO };
     match join {
         Join::Separate => serve::<InPieces<false, false, TAIL>>(&listener, file, length),
         Join::Cork => serve::<InPieces<true, false, TAIL>>(&listener, file, length),
         Join::More => serve::<InPieces<false, true, TAIL>>(&listener, file, length),
         Join::Writev => serve::<AtOnce<TAIL>>(&listener, file, length),
-        Join::Ours => ours::serve(listener, file, length, TAIL, false),
-        Join::OursMemory => ours::serve(listener, file, length, TAIL, true),
+        Join::Ours => ours::serve(listener, file, length, TAIL, kept),
+        Join::OursFile => ours::serve(listener, file, length, TAIL, 0),
     }
 }
 

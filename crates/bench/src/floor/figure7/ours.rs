@@ -15,15 +15,15 @@ use crate::floor::head;
 const REQUEST: usize = 4096;
 
 /// Answers every request with the head, `length - tail` bytes of the file, and its last `tail`
-/// bytes from memory. `from_memory`: the content too.
+/// bytes from memory. Content of up to `memory_up_to` bytes is in memory too, behind its head.
 pub(super) fn serve(
     listener: Arc<OwnedFd>,
     file: File,
     length: u64,
     tail: usize,
-    from_memory: bool,
+    memory_up_to: u64,
 ) -> io::Result<()> {
-    let answer = Rc::new(answer(file, length, tail, from_memory)?);
+    let answer = Rc::new(answer(file, length, tail, memory_up_to)?);
     let worker = Worker::new()?;
     let reactor = worker.reactor().clone();
     let spawner = worker.spawner().clone();
@@ -39,22 +39,35 @@ pub(super) fn serve(
     })?
 }
 
-fn answer(file: File, length: u64, tail: usize, from_memory: bool) -> io::Result<Vec<Segment>> {
+fn answer(file: File, length: u64, tail: usize, memory_up_to: u64) -> io::Result<Vec<Segment>> {
     let end = length.saturating_sub(tail as u64);
-    let read = |offset: u64, length: usize| {
-        let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            let at = offset + bytes.len() as u64;
-            if read_at(file.as_fd(), at, length - bytes.len(), &mut bytes)? == 0 {
+    let read = |offset: u64, length: usize, bytes: &mut Vec<u8>| {
+        let goal = bytes.len() + length;
+        let mut at = offset;
+        while bytes.len() < goal {
+            let read = read_at(file.as_fd(), at, goal - bytes.len(), bytes)?;
+            if read == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
             }
+            at += read as u64;
         }
-        Ok(Segment::memory(bytes))
+        Ok(())
     };
-    let last = if tail > 0 { Some(read(end, tail)?) } else { None };
-    let content =
-        if from_memory { read(0, end as usize)? } else { Segment::file(&Arc::new(file), 0..end) };
-    Ok([Some(Segment::memory(head(length))), Some(content), last].into_iter().flatten().collect())
+    let mut last = Vec::new();
+    read(end, tail, &mut last)?;
+    let mut first = head(length);
+    let is_kept = end <= memory_up_to;
+    if is_kept {
+        read(0, end as usize, &mut first)?;
+    }
+    let mut segments = vec![Segment::memory(first)];
+    if !is_kept {
+        segments.push(Segment::file(&Arc::new(file), 0..end));
+    }
+    if tail > 0 {
+        segments.push(Segment::memory(last));
+    }
+    Ok(segments)
 }
 
 /// Answers until the client goes, or does something else than ask.
