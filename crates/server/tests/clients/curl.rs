@@ -139,7 +139,7 @@ fn several_ranges_come_as_parts_that_name_their_places() {
         let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
         let places = parts(&content, boundary, length);
         assert_eq!(places, [(0, 100), second, (length - 1, length)], "{name}");
-        ways = ways.file(100).bytes(second.1 - second.0).bytes(1).up_to(1, 0);
+        ways = ways.file(100).joined(second.1 - second.0).bytes(1).up_to(1, 0);
     }
     ways.assert(served.stop());
 }

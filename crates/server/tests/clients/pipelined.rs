@@ -98,8 +98,8 @@ fn pipelined_requests_are_answered_in_their_order() {
     }
     // RFC 9112 section 9.6: what follows `close` is not answered.
     answers.assert_end();
-    let ways = Ways::default().file(SMALL).file(last - 4).file(MIDDLE).file(LARGE).file(SMALL);
-    ways.answers(2).assert(served.stop());
+    let ways = Ways::default().file(SMALL).file(last - 4).joined(MIDDLE).file(LARGE).file(SMALL);
+    ways.answers(3).assert(served.stop());
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use sluicegate::{MEMORY_UP_TO, Strategy, Way};
+use sluicegate::{COPY_UP_TO, JOIN_UP_TO, MEMORY_UP_TO, Strategy, Way};
 
 use crate::common::Sent;
 
-/// A file of this size is kept in memory, in whole and in part.
-pub(crate) const SMALL: u64 = MEMORY_UP_TO / 2;
+/// A file of this size is kept in memory, and copied where it is not.
+pub(crate) const SMALL: u64 = COPY_UP_TO;
 /// A file of this size goes from the page cache, by the way for small ones.
 pub(crate) const MIDDLE: u64 = 2 * MEMORY_UP_TO;
 /// A file of this size goes from the page cache, by the way for large ones,
@@ -37,6 +37,15 @@ impl Ways {
             Way::Splice => self.spliced += len,
         }
         self
+    }
+
+    /// The same, with something queued behind it: another part, another answer.
+    pub(crate) fn joined(mut self, len: u64) -> Self {
+        if len <= JOIN_UP_TO {
+            self.copied += len;
+            return self;
+        }
+        self.bytes(len)
     }
 
     /// An answer with a file, or a range of one.

@@ -53,7 +53,7 @@ impl Findings {
     /// Ours beside the best of the others at every size, and its packets.
     pub(super) fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
-        for (network, _, sizes) in self.all().filter(|(_, series, _)| series.judged) {
+        for (network, _, sizes) in self.all() {
             for comparison in sizes {
                 let best = comparison.against_best();
                 let of = best.map_or_else(|| "the others".into(), |(join, _)| join.to_string());

@@ -82,8 +82,6 @@ pub(super) struct Series {
     pub(super) connections: usize,
     pub(super) tail: bool,
     pub(super) sizes: Vec<Size>,
-    /// Whether ours is judged by it.
-    pub(super) judged: bool,
 }
 
 impl Series {
@@ -124,35 +122,22 @@ pub(super) fn series(quick: bool) -> Vec<Series> {
         let some = SIZES.into_iter().filter(|size| size.content.trailing_zeros() % 2 == 0);
         (SIZES.to_vec(), some.collect())
     };
-    let mut series = vec![
+    vec![
         Series {
             name: "head",
             title: "head and file, 64 connections",
             connections: 64,
             tail: false,
             sizes: all,
-            judged: true,
         },
         Series {
             name: "head-tail",
             title: "head, file and a tail of 64 bytes, 64 connections",
             connections: 64,
             tail: true,
-            sizes: some.clone(),
-            judged: true,
-        },
-    ];
-    if !quick {
-        series.push(Series {
-            name: "head-1",
-            title: "head and file, 1 connection",
-            connections: 1,
-            tail: false,
             sizes: some,
-            judged: false,
-        });
-    }
-    series
+        },
+    ]
 }
 
 #[cfg(test)]

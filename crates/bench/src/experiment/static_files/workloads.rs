@@ -19,9 +19,9 @@ pub(super) const QUICK: Effort = Effort {
 
 /// All of a full run within 35 minutes, also where many rounds do not count.
 pub(super) const FULL: Effort = Effort {
-    rounds: Rounds { wanted: 11, at_most: 18 },
-    warm_up: Duration::from_millis(100),
-    window: Duration::from_millis(500),
+    rounds: Rounds { wanted: 15, at_most: 20 },
+    warm_up: Duration::from_millis(60),
+    window: Duration::from_millis(350),
 };
 
 /// Ours and everybody else.
