@@ -17,7 +17,7 @@ use super::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct Crossover {
-    /// Short windows, six sizes, 64 connections alone: a few minutes.
+    /// Short windows, three sizes, 64 connections alone: under two minutes.
     #[arg(long)]
     quick: bool,
     /// Where the results go, instead of `runs/DATE-crossover`.
