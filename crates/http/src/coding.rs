@@ -82,9 +82,9 @@ impl AcceptedCodings {
         let [identity, brotli, zstd, gzip] = codings;
         let rest = others.unwrap_or(0);
         AcceptedCodings {
-            // Acceptable unless it is excluded; asked for no more than what is
-            // named, so it has the least weight there is.
-            identity: identity.unwrap_or(if others == Some(0) { 0 } else { 1 }),
+            // Acceptable unless it is excluded; where nothing is said of it, it
+            // is asked for no more than what is named.
+            identity: identity.or(others).unwrap_or(1),
             brotli: brotli.unwrap_or(rest),
             zstd: zstd.unwrap_or(rest),
             gzip: gzip.unwrap_or(rest),
@@ -197,6 +197,7 @@ mod tests {
             ("br;q=0.5, zstd ; Q=0.501", Zstd),
             ("*", Brotli),
             ("*;q=0.5, br;q=0", Zstd),
+            ("*;q=0.5, gzip;q=0.1, br;q=0.1, zstd;q=0.1", Identity),
             ("identity", Identity),
             ("identity, gzip", Gzip),
             ("identity;q=1, gzip;q=0.9", Identity),

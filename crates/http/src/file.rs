@@ -93,7 +93,8 @@ impl FileResponse {
         metadata: &FileMetadata,
         content: impl FnOnce(&Fields) -> Content,
     ) -> Self {
-        let validators = validators(stamp);
+        let validators =
+            if metadata.without_validators { Validators::default() } else { validators(stamp) };
         let unchanged = metadata.unchanged(&validators);
         let partial = metadata.partial(&unchanged);
         // One that does not fit a header is left out: a client may then guess.

@@ -23,6 +23,10 @@ pub trait Handler {
         Response::status_page(status)
     }
 
+    /// Called now and then by whoever runs the service, to let go of what is no
+    /// longer used. Does nothing unless it is overridden.
+    fn tend(&self) {}
+
     /// Told of what ended a connection before its time. Does nothing unless
     /// it is overridden; to log or count.
     fn failed(&self, failure: &Failure) {

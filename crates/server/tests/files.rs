@@ -6,13 +6,23 @@ mod common;
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::{Answer, PROGRAM, Served};
 use sluicegate_testkit::corpus::{self, Tree};
 use sluicegate_testkit::need::Need;
 use sluicegate_testkit::process::find_program;
 use sluicegate_testkit::require;
+
+/// Ends another thread's work, also when this one's ends by a panic.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 fn set_modified(path: &std::path::Path, time: SystemTime) {
     std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
@@ -308,7 +318,9 @@ fn a_scan_leaves_the_files_that_are_asked_for_again_in_memory() {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let resident: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
     let sent = served.stop();
-    assert_eq!((sent.opened, sent.memory), (COLD + 1, hot - 1), "{sent:?}");
+    // The hot one is read again until it is two seconds old.
+    assert!((COLD + 1..COLD + 6).contains(&sent.opened), "{sent:?}");
+    assert_eq!(sent.opened + sent.memory, COLD + hot, "{sent:?}");
     assert!(resident < 200 * 1024, "{resident} KiB for 244 MiB of files");
 }
 
@@ -364,17 +376,17 @@ fn names_that_no_file_can_have_are_answered_and_not_looked_up() {
 }
 
 #[test]
-fn a_small_file_that_is_written_all_the_time_is_never_served_in_parts_of_two_versions() {
+fn a_small_file_that_is_replaced_all_the_time_is_served_in_one_version_or_another() {
     let tree = Tree::new().unwrap().text("page", vec![b'a'; 12_000]).unwrap();
     let served = Served::with(tree.path(), &["--workers", "1"]);
     let path = tree.join("page");
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let mut versions = std::collections::BTreeSet::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let new = tree.join("new");
             for version in (b'a'..=b'z').cycle() {
-                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                if stop.load(Ordering::Relaxed) {
                     return;
                 }
                 std::fs::write(&new, vec![version; 12_000]).unwrap();
@@ -382,13 +394,74 @@ fn a_small_file_that_is_written_all_the_time_is_never_served_in_parts_of_two_ver
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        for _ in 0..2_000 {
+        let _stop = Stop(&stop);
+        let end = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < end {
             let content = served.get("/page").content;
             assert_eq!(content.len(), 12_000);
             assert!(content.iter().all(|byte| *byte == content[0]));
             versions.insert(content[0]);
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(versions.len() > 1, "{versions:?}");
+}
+
+#[test]
+fn a_small_file_that_was_edited_in_place_is_whole_soon_after_and_what_was_sent_meanwhile_expires() {
+    use std::os::unix::fs::FileExt;
+    const LENGTH: usize = 20_000;
+    let tree = Tree::new().unwrap().text("page", vec![b'a'; LENGTH]).unwrap();
+    let served = Served::with(tree.path(), &["--workers", "1"]);
+    let file = std::fs::File::options().write(true).open(tree.join("page")).unwrap();
+    let stop = AtomicBool::new(false);
+    let (mut asked, mut unvalidated) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // In two writes: whoever reads between them sees a mix.
+            for version in (b'a'..=b'z').cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                file.write_all_at(&vec![version; LENGTH / 2], 0).unwrap();
+                file.write_all_at(&vec![version; LENGTH / 2], (LENGTH / 2) as u64).unwrap();
+            }
+        });
+        let _stop = Stop(&stop);
+        // What was read before the first edit is believed for half a second.
+        let end = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < end {
+            asked += 1;
+            let answer = served.get("/page");
+            assert_eq!(answer.content.len(), LENGTH);
+            // What may be a mix has nothing by which it could be confirmed later.
+            unvalidated += usize::from(
+                answer.field("ETag").is_none() && answer.field("Last-Modified").is_none(),
+            );
+        }
+    });
+    assert!(unvalidated > asked / 3, "{unvalidated} of {asked}");
+    std::thread::sleep(Duration::from_secs(1));
+    let answer = served.get("/page");
+    assert_eq!(answer.content, std::fs::read(tree.join("page")).unwrap());
+    assert!(answer.field("ETag").is_some());
+}
+
+#[test]
+fn a_deleted_file_is_let_go_of() {
+    let tree = Tree::new().unwrap().file("large", 1, 1_000_000).unwrap();
+    let served = Served::with(tree.path(), &["--workers", "1"]);
+    assert_eq!(served.get("/large").status, 200);
+    let is_open = || {
+        let links = std::fs::read_dir(format!("/proc/{}/fd", served.child.pid())).unwrap();
+        links
+            .filter_map(|link| std::fs::read_link(link.ok()?.path()).ok())
+            .any(|path| path.to_string_lossy().contains("large"))
+    };
+    assert!(is_open());
+    std::fs::remove_file(tree.join("large")).unwrap();
+    let deadline = Instant::now() + common::PATIENCE;
+    while is_open() {
+        assert!(Instant::now() < deadline, "its space is never freed");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }

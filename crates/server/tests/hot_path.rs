@@ -7,7 +7,6 @@ mod common;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use common::{PATIENCE, PROGRAM, Served, exchange};
 use sluicegate_testkit::corpus::Tree;
@@ -24,9 +23,6 @@ const CALLS_PER_REQUEST: f64 = 3.05;
 /// release build needs fewer; what matters is that this does not grow unseen.
 const INSTRUCTIONS_PER_REQUEST: f64 = 9_100.0;
 
-/// A small file that changed longer ago is kept in memory.
-const SETTLED: Duration = Duration::from_millis(150);
-
 fn serve_under(tool: &[&str], directory: &Path) -> Served {
     let mut command = Command::new(find_program(tool[0]).unwrap());
     command.args(&tool[1..]).arg(PROGRAM).arg("serve").arg(directory);
@@ -40,8 +36,6 @@ fn load(served: &Served, connections: usize, requests: usize) {
 }
 
 fn load_of(served: &Served, connections: usize, requests: usize, length: usize) {
-    // What has just been written is not kept in memory.
-    std::thread::sleep(SETTLED);
     let mut streams: Vec<_> = (0..connections).map(|_| served.connect()).collect();
     for number in 0..requests {
         exchange(&mut streams[number % connections], "/page", length);

@@ -216,7 +216,7 @@ fn more_files_than_descriptors_are_kept_open_are_all_served() {
     require!(Need::Program("prlimit"));
     let mut tree = Tree::new().unwrap();
     for number in 0..300 {
-        tree = tree.file(&format!("f{number}"), number, 20_000).unwrap();
+        tree = tree.file(&format!("f{number}"), number, 30_000).unwrap();
     }
     let mut command = Command::new(find_program("prlimit").unwrap());
     command.args(["--nofile=400:400", PROGRAM, "serve"]).arg(tree.path());

@@ -91,7 +91,7 @@ pub fn pump<T: Transport>(
                         queue.handle_refused();
                         continue;
                     }
-                    Err(error) if is_disk(&error) => {
+                    Err(error) if !is_connection(&error) => {
                         return Err(fault(transport, file, offset, FileFault::Unreadable(error)));
                     }
                     step => step.map(|n| (Way::Sendfile, n)),
@@ -191,8 +191,21 @@ fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::WouldBlock)
 }
 
-/// `sendfile` joins two ends; EIO and ESTALE can only come from the file's.
-fn is_disk(error: &io::Error) -> bool {
-    const EIO: i32 = 5;
-    error.raw_os_error() == Some(EIO) || error.kind() == ErrorKind::StaleNetworkFileHandle
+/// `sendfile` joins two ends: whether the socket's is what failed, or is full.
+/// All that a disk can say (EIO, ESTALE, EUCLEAN, EBADMSG and more) is the file's.
+fn is_connection(error: &io::Error) -> bool {
+    use ErrorKind as Error;
+    matches!(
+        error.kind(),
+        Error::WouldBlock
+            | Error::Interrupted
+            | Error::BrokenPipe
+            | Error::ConnectionReset
+            | Error::ConnectionAborted
+            | Error::NotConnected
+            | Error::TimedOut
+            | Error::HostUnreachable
+            | Error::NetworkUnreachable
+            | Error::NetworkDown
+    )
 }

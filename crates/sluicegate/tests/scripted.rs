@@ -55,6 +55,9 @@ fn connection(seed: u64, base: Position, resets: u64, steps: u64) -> u64 {
             0 | 1 => {
                 let (segment, way, bytes) = segment(&mut random);
                 let before = queue.end();
+                if random.one_in(2) {
+                    queue.announce_more(random.below(30_000));
+                }
                 match queue.push(segment, way) {
                     Ok(end) => {
                         assert_eq!(end.since(before), bytes.len() as u64);

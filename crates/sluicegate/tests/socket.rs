@@ -236,3 +236,55 @@ fn connections_to_a_loopback_listener_are_not_paced() {
     let name = sluicegate_sys::socket::congestion_control(accepted.as_fd()).unwrap();
     assert!(!name.starts_with("bbr"), "{name}");
 }
+
+#[test]
+fn nothing_of_one_socket_is_left_for_the_next_one_of_its_thread() {
+    let worker = Worker::new().unwrap();
+    let content = pattern(200_000);
+    let file = file_of(&content);
+    for turn in 0..40_usize {
+        let (server, mut client) = pair();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut socket = socket(server, &worker, [None, Some(Way::Splice)][turn % 2]);
+        let head = format!("head of {turn}");
+        let start = head.len() as u64;
+        socket.queue(Segment::memory(head.clone())).unwrap();
+        let end = socket.queue(Segment::file(&file, 0..200_000)).unwrap();
+        assert_eq!((end.get(), socket.accepted_position().get()), (start + 200_000, 0));
+        match turn % 4 {
+            // Dropped with everything queued: nothing was sent, and nothing will be.
+            0 => drop(socket),
+            // Taken back: the stream goes on where it was.
+            1 => {
+                assert_eq!(socket.cancel().get(), 0);
+                socket.queue(Segment::memory("only this")).unwrap();
+                worker.run(async move { socket.flush().await.unwrap() }).unwrap();
+                let mut all = Vec::new();
+                client.read_to_end(&mut all).unwrap();
+                assert_eq!(all, b"only this");
+            }
+            // Fails in the middle.
+            2 => {
+                socket.queue(Segment::file(&file, 100_000..300_000)).unwrap();
+                let reader = std::thread::spawn(move || client.read_to_end(&mut Vec::new()));
+                let ended = worker.run(async move { socket.flush().await }).unwrap();
+                assert!(matches!(ended, Err(SendError::File(_))), "{ended:?}");
+                reader.join().unwrap().unwrap();
+            }
+            // Sent whole, twice.
+            _ => {
+                let reader = read_all(client);
+                let sent = worker.run(async move {
+                    socket.flush().await.unwrap();
+                    assert_eq!(socket.accepted_position(), end);
+                    socket.queue(Segment::memory("tail")).unwrap();
+                    socket.flush().await.unwrap();
+                    socket.accepted_position().get()
+                });
+                assert_eq!(sent.unwrap(), start + 200_004);
+                let expected = [head.as_bytes(), &content, b"tail"].concat();
+                assert!(reader.join().unwrap() == expected, "turn {turn}");
+            }
+        }
+    }
+}

@@ -70,9 +70,10 @@ impl Root {
             Links::Anywhere => ResolveFlags::NO_MAGICLINKS,
         };
         match openat2(&self.fd, &path, flags, Mode::empty(), resolve) {
-            // Before Linux 5.6, under a seccomp profile of that time, under
-            // valgrind.
-            Err(Errno::NOSYS) => Ok(File::from(self.walk(name, flags)?)),
+            // Before Linux 5.6 and under valgrind the call is not known, and
+            // seccomp profiles of that time refuse it with EPERM, which it has
+            // no other reason to say.
+            Err(Errno::NOSYS | Errno::PERM) => Ok(File::from(self.walk(name, flags)?)),
             // RESOLVE_BENEATH refuses every absolute link, also one that leads
             // to a place inside.
             Err(Errno::XDEV) if self.links == Links::Inside && !leads_up(name) => {

@@ -12,6 +12,7 @@ pub struct FileMetadata {
     coding: Option<Coding>,
     varies_by_coding: bool,
     cache_control: Option<String>,
+    pub(super) without_validators: bool,
 }
 
 impl FileMetadata {
@@ -61,6 +62,15 @@ impl FileMetadata {
     #[must_use]
     pub fn in_place_edits(mut self) -> Self {
         self.in_place_edits = true;
+        self
+    }
+
+    /// Says nothing by which one version could be told from another, and so
+    /// answers every condition as for a file that has no validators: for one
+    /// that may be changing at this moment.
+    #[must_use]
+    pub fn without_validators(mut self) -> Self {
+        self.without_validators = true;
         self
     }
 

@@ -55,7 +55,7 @@ pub(super) struct FileFlags {
           default_missing_value = "/", value_parser = prefix)]
     in_place_edits: Vec<Prefix>,
     /// Files of at most this size are kept in memory, ready to be sent.
-    #[arg(long, value_name = "SIZE", value_parser = in_memory, default_value_t = ByteSize(sluicegate::MEMORY_UP_TO))]
+    #[arg(long, value_name = "SIZE", value_parser = in_memory, default_value = "24KiB")]
     in_memory: ByteSize,
 }
 
@@ -112,8 +112,16 @@ fn path(text: &str) -> Result<PathBytes, String> {
 }
 
 fn prefix(text: &str) -> Result<Prefix, String> {
-    let prefix = text.strip_prefix('/').ok_or("expected a path that begins with a slash")?;
-    Ok(Prefix(prefix.as_bytes().to_vec()))
+    if !text.starts_with('/') {
+        return Err("expected a path that begins with a slash".to_owned());
+    }
+    let mut out = Vec::new();
+    let path = normalise(text, &mut out).map_err(|error| error.to_string())?;
+    let mut prefix = path.as_bytes().to_vec();
+    if path.ends_with_slash() && !path.is_root() {
+        prefix.push(b'/');
+    }
+    Ok(Prefix(prefix))
 }
 
 fn error_page(text: &str) -> Result<(u16, PathBytes), String> {
@@ -157,6 +165,12 @@ impl FileFlags {
                 bail!("--error-page is given twice for status {status}");
             }
             error_pages.push((status, path));
+        }
+        for (at, rule) in self.cache_control.iter().enumerate() {
+            if self.cache_control[..at].iter().any(|other| other.prefix == rule.prefix) {
+                let prefix = String::from_utf8_lossy(&rule.prefix);
+                bail!("--cache-control is given twice for /{prefix}");
+            }
         }
         let mut options = Options {
             index: self.index,
@@ -230,6 +244,10 @@ mod tests {
         let live = options(&["--in-place-edits=/live/", "--listing"]).unwrap();
         assert!(live.is_edited_in_place(b"live/log") && !live.is_edited_in_place(b"page"));
         assert!(options(&["--in-place-edits"]).unwrap().is_edited_in_place(b"page"));
+        assert_eq!(options(&[]).unwrap().in_memory, sluicegate::MEMORY_UP_TO);
+        let odd = options(&["--cache-control", "//a/../assets/=no-store"]).unwrap();
+        assert_eq!(odd.cache_control(b"assets/x"), Some("no-store"));
+        assert!(options(&["--cache-control", "a", "--cache-control", "b"]).is_err());
         assert!(options(&["--precompressed", "none"]).unwrap().precompressed.is_empty());
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::unsync;
@@ -12,6 +12,7 @@ use sluicegate_http::Coding;
 use super::Directory;
 use super::counters::Lookup;
 use super::lookup::{self, Entry, Found, Refusal};
+use super::settled::Age;
 
 /// How long an entry is believed. With the time that an answer takes, a
 /// changed file is served new within a second.
@@ -121,50 +122,75 @@ impl Cache {
     ) -> Result<Found, Refusal> {
         let small = self.small.get(key).map(|entry| (entry, Lookup::Memory));
         let kept = small.or_else(|| self.open.get(key).map(|entry| (entry, Lookup::Open)));
+        let mut unsettled = None;
         if let Some((entry, lookup)) = kept {
             let entry = Rc::clone(entry);
-            if is_current(directory, path, coding, &entry) {
+            match look_again(directory, path, coding, &entry) {
+                Seen::Same => {
+                    directory.counters.count(lookup);
+                    return Ok(Found::File(entry));
+                }
+                Seen::Unsettled => unsettled = Some((entry, lookup)),
+                Seen::Changed => {
+                    directory.counters.count(Lookup::Changed);
+                    self.small.remove(key);
+                    self.open.remove(key);
+                }
+            }
+        }
+        let entry = match (lookup::open(directory, path, coding), unsettled) {
+            (Ok(Some(entry)), _) => entry,
+            // Nothing speaks against what is kept but its age.
+            (Err(Refusal::Exhausted(_) | Refusal::Failed(_)), Some((entry, lookup))) => {
                 directory.counters.count(lookup);
                 return Ok(Found::File(entry));
             }
-            directory.counters.count(Lookup::Changed);
-            self.small.remove(key);
-            self.open.remove(key);
-        }
-        let Some(entry) = lookup::open(directory, path, coding)? else {
-            return Ok(Found::Directory);
+            (opened, _) => {
+                self.small.remove(key);
+                self.open.remove(key);
+                return opened.map(|_| Found::Directory);
+            }
         };
         directory.counters.count(Lookup::Opened);
         let entry = Rc::new(entry);
+        self.small.remove(key);
+        self.open.remove(key);
         if entry.response.file().is_some() {
             self.open.insert(key.into(), Rc::clone(&entry));
-        } else if is_settled(entry.stamp.changed, SystemTime::now()) {
+        } else if entry.age != Age::Fresh {
             self.small.insert(key.into(), Rc::clone(&entry));
         }
         Ok(Found::File(entry))
     }
+
+    /// Lets go of files that nobody asked for lately, and of those that were
+    /// deleted: their descriptors keep their space on the disk.
+    pub(super) fn sweep(&mut self) {
+        let now = Instant::now();
+        self.open.retain(|_, entry| {
+            let is_there =
+                |file: &std::fs::File| stamp(file.as_fd()).is_ok_and(|now| now.links > 0);
+            now.duration_since(entry.checked.get()) < UNUSED
+                && entry.response.file().is_some_and(is_there)
+        });
+    }
 }
 
-/// How long ago a small file must have changed for what was read of it to be kept.
-///
-/// A write sets the file's times when it begins: what was read while it went on
-/// may be of two versions, and nothing will ever tell. And where clocks are
-/// coarse, two writes within one tick (at most 10 ms) leave the same times.
-const SETTLED: Duration = Duration::from_millis(100);
+/// How long a descriptor is kept for a file that nobody asks for.
+const UNUSED: Duration = Duration::from_secs(60);
 
-fn is_settled((seconds, nanos): (i64, u32), now: SystemTime) -> bool {
-    let Ok(seconds) = u64::try_from(seconds) else {
-        return true;
-    };
-    // A time in the future is one that somebody set, or another host's clock.
-    SystemTime::UNIX_EPOCH
-        .checked_add(Duration::new(seconds, nanos))
-        .and_then(|changed| now.duration_since(changed).ok())
-        .is_none_or(|since| since > SETTLED)
+/// What a look at an entry shows.
+enum Seen {
+    /// It is what is there.
+    Same,
+    /// Its stamp is what is there, but was too young for its content to be sure.
+    Unsettled,
+    /// Something else is there now.
+    Changed,
 }
 
 /// Whether `path` still leads to what is kept of it.
-fn is_current(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry) -> bool {
+fn look_again(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry) -> Seen {
     let now = Instant::now();
     // One that was changed in place would be cut off in the middle of its
     // answer: an open file costs one call to look at.
@@ -172,43 +198,36 @@ fn is_current(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry)
         && now.duration_since(entry.seen.get()) > SEEN
     {
         if !stamp(file.as_fd()).is_ok_and(|now| entry.stamp.difference(&now).is_none()) {
-            return false;
+            return Seen::Changed;
         }
         entry.seen.set(now);
     }
     if now.duration_since(entry.checked.get()) < BELIEVED {
-        return true;
+        return Seen::Same;
     }
     // The path is looked at anew, not the open file: a rename puts another
     // file in its place.
-    let is_current = lookup::look(&directory.root, &lookup::name_of(path, coding))
-        .is_ok_and(|stamp| stamp == entry.stamp)
-        && lookup::neighbours(directory, path, coding, &entry.stamp) == entry.neighbours;
-    if is_current {
-        entry.checked.set(now);
+    match lookup::look(&directory.root, &lookup::name_of(path, coding)) {
+        Ok(stamp) if stamp == entry.stamp => {}
+        // This host is short of something, or a disk had an accident: nothing
+        // speaks against what is kept.
+        Err(Refusal::Exhausted(_) | Refusal::Failed(_)) => {}
+        Ok(_) | Err(_) => return Seen::Changed,
     }
-    is_current
+    match lookup::neighbours(directory, path, coding, &entry.stamp) {
+        Some(neighbours) if neighbours != entry.neighbours => return Seen::Changed,
+        _ => {}
+    }
+    if entry.age == Age::Young && entry.response.file().is_none() {
+        return Seen::Unsettled;
+    }
+    entry.checked.set(now);
+    Seen::Same
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_read_while_it_changed_is_not_kept() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        for (changed, expected) in [
-            ((999, 950_000_000), false),
-            ((1000, 0), false),
-            ((999, 899_999_999), true),
-            ((0, 0), true),
-            ((-1, 0), true),
-            ((1001, 0), true),
-            ((i64::MAX, 999_999_999), true),
-        ] {
-            assert_eq!(is_settled(changed, now), expected, "{changed:?}");
-        }
-    }
 
     #[test]
     fn workers_share_what_the_process_may_have() {

@@ -18,8 +18,11 @@ use super::is_hidden;
 use super::lookup::{self, Refusal};
 
 /// Names that are read of one directory. It bounds the time for which one
-/// request keeps its worker from others, and the page: to a few megabytes.
-const NAMES: usize = 10_000;
+/// request keeps its worker from others: to some 12 ms.
+const NAMES: usize = 5_000;
+
+/// Bytes that a page may have, about: a client that reads slowly keeps its own.
+const PAGE: usize = 2 << 20;
 
 /// A style sheet within the page, and nothing else: no script, no image, no
 /// form. Other sites cannot put the page into theirs.
@@ -74,6 +77,7 @@ pub(super) fn answer(
 fn read(root: &Root, path: &[u8], dotfiles: bool, limit: usize) -> Result<Listing, Refusal> {
     let mut names = Names::of(lookup::open_beneath(root, path, Access::Read)?)?;
     let mut items = Vec::new();
+    let mut room = PAGE;
     for _ in 0..limit {
         let Some(name) = names.next().transpose()? else {
             return Ok(Listing { items, more: false });
@@ -92,11 +96,22 @@ fn read(root: &Root, path: &[u8], dotfiles: bool, limit: usize) -> Result<Listin
         if let Ok(Stamp { kind: kind @ (Kind::Regular | Kind::Directory), len, modified, .. }) =
             stamp
         {
+            let Some(left) = room.checked_sub(bytes_of_line(bytes)) else {
+                return Ok(Listing { items, more: true });
+            };
+            room = left;
             let is_directory = kind == Kind::Directory;
             items.push(Item { name: name.into_bytes(), is_directory, len, modified: modified.0 });
         }
     }
     Ok(Listing { items, more: names.next().is_some() })
+}
+
+/// At most about how many bytes a name makes of the page: its line, and each
+/// byte in the link and in the text, where one that cannot be shown is marked.
+fn bytes_of_line(name: &[u8]) -> usize {
+    let of = |byte: &u8| if byte.is_ascii_alphanumeric() { 2 } else { 16 };
+    320 + name.iter().map(of).sum::<usize>()
 }
 
 fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
@@ -179,6 +194,23 @@ mod tests {
             let page = page::render(b"", &listing, Order::of(None));
             assert_eq!(page.contains("are not shown"), more, "{limit}");
         }
+    }
+
+    #[test]
+    fn a_page_has_a_bound_in_bytes_whatever_the_names_are() {
+        use std::ffi::OsString;
+        use std::os::unix::ffi::OsStringExt;
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..1000 {
+            let mut name = format!("{number:03}").into_bytes();
+            name.resize(255, 0xff);
+            std::fs::write(dir.path().join(OsString::from_vec(name)), "").unwrap();
+        }
+        let root = Root::open(dir.path(), Links::Inside).unwrap();
+        let listing = read(&root, b"", false, NAMES).unwrap();
+        assert!(listing.more && listing.items.len() > 300, "{}", listing.items.len());
+        let page = page::render(b"", &listing, Order::of(None));
+        assert!(page.len() < 2 * PAGE, "{} bytes", page.len());
     }
 
     #[test]

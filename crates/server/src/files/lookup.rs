@@ -7,11 +7,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use sluicegate::file::{Access, Kind, Root, Stamp, read_at, stamp};
 use sluicegate_http::{Coding, FileMetadata, FileResponse};
 
+use super::settled::Age;
 use super::{Directory, media_type};
 
 /// How often a path is tried again while others rename directories.
@@ -20,10 +21,10 @@ const RENAMES: usize = 32;
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: usize = 3;
 
-/// A compressed neighbour that is older than its original by more than this was
-/// made from another version of it. File systems and archives round times to as
-/// much as two seconds.
-const OLDER: i64 = 2;
+/// A compressed neighbour that is older than its original was made from another
+/// version of it. File systems, archives and compressors round times, to as much
+/// as two seconds.
+const ROUNDED: i64 = 2;
 
 /// Which of the codings have a neighbour, by their place in the options.
 type Neighbours = u8;
@@ -35,6 +36,8 @@ pub(super) struct Entry {
     pub(super) response: FileResponse,
     /// Compressed neighbours of the file.
     pub(super) neighbours: Neighbours,
+    /// How long it had been unchanged when it was read.
+    pub(super) age: Age,
     /// When the path was last seen to lead to this version.
     pub(super) checked: Cell<Instant>,
     /// When the open file was last seen to be in this version.
@@ -149,24 +152,34 @@ pub(super) fn name_of(path: &[u8], coding: Coding) -> Cow<'_, [u8]> {
 }
 
 /// The codings in which `path`, whose own stamp is `original`, has a neighbour
-/// that is no older.
+/// that is no older; `None` when that cannot be told now.
 pub(super) fn neighbours(
     directory: &Directory,
     path: &[u8],
     coding: Coding,
     original: &Stamp,
-) -> Neighbours {
+) -> Option<Neighbours> {
     let mut found = 0;
     // A coded file has no neighbours of its own.
     if coding == Coding::Identity {
         for (place, &coding) in directory.options.precompressed.iter().enumerate() {
-            let is_there = look(&directory.root, &name_of(path, coding)).is_ok_and(|stamp| {
-                stamp.kind == Kind::Regular && stamp.modified.0 + OLDER >= original.modified.0
-            });
+            let is_there = match look(&directory.root, &name_of(path, coding)) {
+                Ok(stamp) => stamp.kind == Kind::Regular && is_no_older(&stamp, original),
+                Err(Refusal::Missing | Refusal::Forbidden) => false,
+                Err(Refusal::Exhausted(_) | Refusal::Failed(_)) => return None,
+            };
             found |= Neighbours::from(is_there) << place;
         }
     }
-    found
+    Some(found)
+}
+
+/// Whether a neighbour was made from this version of its original, as far as
+/// times tell. Where either has no fraction of a second it may have been rounded.
+fn is_no_older(neighbour: &Stamp, original: &Stamp) -> bool {
+    let (made, changed) = (neighbour.modified, original.modified);
+    made >= changed
+        || ((made.1 == 0 || changed.1 == 0) && made.0.saturating_add(ROUNDED) >= changed.0)
 }
 
 /// Opens `path` in `coding`; `None` for a directory.
@@ -194,15 +207,20 @@ pub(super) fn open(
     } else {
         None
     };
-    let neighbours = neighbours(directory, path, coding, &stamp);
-    let metadata = metadata(directory, path, coding, neighbours);
+    // Not to be told: as if there were none, and looked for again soon.
+    let neighbours = neighbours(directory, path, coding, &stamp).unwrap_or(0);
+    let age = Age::of(&stamp, SystemTime::now());
+    let mut metadata = metadata(directory, path, coding, neighbours);
+    if age == Age::Fresh {
+        metadata = metadata.without_validators();
+    }
     let response = match content {
         Some(content) => FileResponse::from_memory(&content, &stamp, &metadata),
         None => FileResponse::from_file(Arc::new(file), &stamp, &metadata),
     };
     let now = Instant::now();
     let (checked, seen) = (Cell::new(now), Cell::new(now));
-    Ok(Some(Entry { stamp, response, neighbours, checked, seen }))
+    Ok(Some(Entry { stamp, response, neighbours, age, checked, seen }))
 }
 
 /// What is said of `path` beside its bytes. A coded neighbour has the type of
@@ -230,9 +248,11 @@ fn metadata(
     metadata
 }
 
-/// Reads one version of a small file: never a part of one and a part of another.
+/// Reads one version of a small file: never a part of one and a part of another,
+/// as far as stamps tell. One that changes faster than it can be read comes as
+/// it is; it is too young to be kept, or to have validators.
 fn read(file: &File, mut before: Stamp, at_most: u64) -> Result<(Stamp, Vec<u8>), Refusal> {
-    for _ in 0..ATTEMPTS {
+    for attempt in 1.. {
         let len = usize::try_from(before.len).unwrap_or(usize::MAX);
         let mut content = Vec::with_capacity(len);
         while content.len() < len {
@@ -245,10 +265,11 @@ fn read(file: &File, mut before: Stamp, at_most: u64) -> Result<(Stamp, Vec<u8>)
             }
         }
         let after = stamp(file.as_fd())?;
-        if after == before && content.len() == len {
-            return Ok((before, content));
+        let is_one = before.difference(&after).is_none() || attempt >= ATTEMPTS;
+        if is_one && content.len() == len {
+            return Ok((after, content));
         }
-        if after.len > at_most {
+        if after.len > at_most || attempt >= 2 * ATTEMPTS {
             break;
         }
         before = after;

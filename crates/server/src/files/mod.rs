@@ -7,6 +7,7 @@ mod lookup;
 mod media_type;
 mod options;
 mod redirect;
+mod settled;
 
 use std::cell::RefCell;
 use std::io;
@@ -14,11 +15,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sluicegate::file::{Kind, Root};
+use sluicegate::file::{Access, Kind, Root};
 use sluicegate::os::raise_descriptors;
 use sluicegate_http::{
-    AcceptedCodings, Coding, Failure, Handler, Method, Normal, Request, RequestHead, Response,
-    normalise,
+    AcceptedCodings, Coding, Failure, Handler, Method, Normal, Precondition, Request, RequestHead,
+    Response, Validators, evaluate, normalise,
 };
 
 use self::cache::{Budget, Cache};
@@ -51,9 +52,14 @@ impl Directory {
         let root = Root::open(path, options.links)?;
         let pages = options.error_pages.iter().map(|(_, page)| page);
         for named in options.fallback.iter().chain(pages) {
-            let reason = match lookup::look(&root, named) {
-                Ok(stamp) if stamp.kind == Kind::Regular => continue,
-                Ok(_) => "is no regular file".to_owned(),
+            let looked = lookup::look(&root, named);
+            let reason = match looked {
+                Ok(stamp) if stamp.kind != Kind::Regular => "is no regular file".to_owned(),
+                // It must be there to be read, too.
+                Ok(_) => match lookup::open_beneath(&root, named, Access::Read) {
+                    Ok(_) => continue,
+                    Err(refusal) => refusal.to_string(),
+                },
                 Err(refusal) => refusal.to_string(),
             };
             let message = format!("`{}` beneath it {reason}", named.escape_ascii());
@@ -184,6 +190,13 @@ impl Files {
             return Err(Refusal::Missing);
         }
         if options.listing {
+            // A listing has no validators: RFC 9110 section 13.1 still has an
+            // answer to each condition.
+            match evaluate(head, &Validators::default()) {
+                Precondition::Proceed => {}
+                Precondition::NotModified => return Ok(Response::new(304)),
+                Precondition::Failed => return Ok(Response::status_page(412)),
+            }
             return listing::answer(root, path, head.query(), options.dotfiles);
         }
         Ok(Response::text(
@@ -230,6 +243,10 @@ impl Handler for Files {
 
     fn refuse(&self, status: u16) -> Response {
         self.with_own_page(Response::status_page(status))
+    }
+
+    fn tend(&self) {
+        self.cache.borrow_mut().sweep();
     }
 
     fn failed(&self, failure: &Failure) {

@@ -25,6 +25,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// stays in the queue meanwhile.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
+/// How often a handler may let go of what is no longer used.
+const TEND: Duration = Duration::from_secs(5);
+
 /// Connections accepted in a row before the others have their turn.
 const BATCH: usize = 64;
 
@@ -94,6 +97,14 @@ impl<F> Start<F> {
             drop(accepting);
         };
         worker.spawner().spawn(take_handed).detach();
+        let tended = Rc::clone(&shared);
+        let tend = async move {
+            loop {
+                tended.reactor.sleep(TEND).await;
+                tended.service.handler().tend();
+            }
+        };
+        worker.spawner().spawn(tend).detach();
         worker.run(async move {
             shared.shutdown.begun().await;
             shared.drain().await;

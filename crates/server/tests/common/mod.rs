@@ -14,6 +14,9 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_sluicegate");
 /// Longer than anything honest takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Files that changed longer ago are not taken for changing now.
+pub const SETTLED: Duration = Duration::from_millis(120);
+
 /// `sluicegate serve DIR` on a port of the kernel's choice.
 pub struct Served {
     pub child: Child,
@@ -34,7 +37,11 @@ impl Served {
     }
 
     /// Started by `command`, which may put another program around it.
+    ///
+    /// What a test has just written is old enough by then to be kept in memory
+    /// and to have validators.
     pub fn by(command: Command) -> Self {
+        std::thread::sleep(SETTLED);
         let mut child = Child::spawn(command).unwrap();
         let line = child.wait_for_line(|line| line.contains("http://"), PATIENCE).unwrap();
         let address = line.split("http://").nth(1).unwrap();

@@ -20,9 +20,9 @@ pub(super) const QUICK: Effort = Effort {
 
 /// Fifteen rounds: ways that differ by less than a tenth are told apart by fifteen pairs.
 pub(super) const FULL: Effort = Effort {
-    rounds: Rounds { wanted: 15, at_most: 24 },
-    warm_up: Duration::from_millis(60),
-    window: Duration::from_millis(250),
+    rounds: Rounds { wanted: 15, at_most: 18 },
+    warm_up: Duration::from_millis(40),
+    window: Duration::from_millis(180),
 };
 
 /// From this length on checking every byte takes longer than sending them.
