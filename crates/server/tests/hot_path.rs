@@ -87,15 +87,16 @@ const REQUESTS: usize = 4_000;
 const START: f64 = 500.0 / REQUESTS as f64;
 
 #[test]
-fn a_file_from_the_page_cache_takes_one_look_one_send_and_one_sendfile() {
+fn a_file_from_the_page_cache_takes_two_looks_one_send_and_one_sendfile() {
     require!(Need::Program("strace"));
     let (calls, table) = calls_per_request(100_000);
-    // Small receive buffers make a second sendfile of some.
-    for (name, most) in [("recvfrom", 1.0), ("sendto", 1.0), ("sendfile", 1.5), ("fstat", 1.6)] {
+    // One look for the answer and one for the piece. Small receive buffers make
+    // a second piece of some.
+    for (name, most) in [("recvfrom", 1.0), ("sendto", 1.0), ("sendfile", 1.5), ("fstat", 2.6)] {
         let count = sum(&calls, &[name, if name == "fstat" { "newfstatat" } else { "" }]);
         assert!((1.0..most + START).contains(&count), "{count} {name} per request:\n{table}");
     }
-    assert!(sum(&calls, &["total"]) < 6.5 + START, "{table}");
+    assert!(sum(&calls, &["total"]) < 7.5 + START, "{table}");
 }
 
 #[test]

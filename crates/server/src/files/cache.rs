@@ -18,11 +18,6 @@ use super::settled::Age;
 /// changed file is served new within a second.
 const BELIEVED: Duration = Duration::from_millis(500);
 
-/// How long an open file is believed to be unchanged. Sending it looks again
-/// before each piece; this only keeps answers from being cut that begin after
-/// an edit, and spares a call for each answer while there are many.
-const SEEN: Duration = Duration::from_millis(10);
-
 /// Bytes of small files that all workers together keep.
 const MEMORY: u64 = 128 * 1024 * 1024;
 
@@ -195,12 +190,9 @@ fn look_again(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry)
     // One that was changed in place would be cut off in the middle of its
     // answer: an open file costs one call to look at.
     if let Some(file) = entry.response.file()
-        && now.duration_since(entry.seen.get()) > SEEN
+        && !stamp(file.as_fd()).is_ok_and(|now| entry.stamp.difference(&now).is_none())
     {
-        if !stamp(file.as_fd()).is_ok_and(|now| entry.stamp.difference(&now).is_none()) {
-            return Seen::Changed;
-        }
-        entry.seen.set(now);
+        return Seen::Changed;
     }
     if now.duration_since(entry.checked.get()) < BELIEVED {
         return Seen::Same;

@@ -40,8 +40,6 @@ pub(super) struct Entry {
     pub(super) age: Age,
     /// When the path was last seen to lead to this version.
     pub(super) checked: Cell<Instant>,
-    /// When the open file was last seen to be in this version.
-    pub(super) seen: Cell<Instant>,
 }
 
 impl Entry {
@@ -218,9 +216,8 @@ pub(super) fn open(
         Some(content) => FileResponse::from_memory(&content, &stamp, &metadata),
         None => FileResponse::from_file(Arc::new(file), &stamp, &metadata),
     };
-    let now = Instant::now();
-    let (checked, seen) = (Cell::new(now), Cell::new(now));
-    Ok(Some(Entry { stamp, response, neighbours, age, checked, seen }))
+    let checked = Cell::new(Instant::now());
+    Ok(Some(Entry { stamp, response, neighbours, age, checked }))
 }
 
 /// What is said of `path` beside its bytes. A coded neighbour has the type of
