@@ -55,16 +55,18 @@ pub struct Strategy {
 
 /// Content of up to this many bytes is worth keeping in memory with its head:
 /// one `send` of both. Measured with our own server (bench `crossover`, 64
-/// connections, cost by that of `sendfile`; one file that stays in the
-/// processor's caches / 512 of them in turn; loopback, then veth): 16 KiB 0.85 /
-/// 0.88, 0.85 / 0.92; 24 KiB 0.97 / 0.97, 0.92 / 0.99; 32 KiB 0.95 / 1.07,
-/// 0.90 / 1.04; 64 KiB 1.03 / 1.28, 1.05 / 1.35.
+/// connections; docs/runs/2026-11-22-crossover), cost by that of `sendfile`: one
+/// file that stays in the processor's caches / 512 of them in turn, on the
+/// loopback, then over veth. 16 KiB 0.90 / 0.86, 0.91 / 0.81; 24 KiB 0.85 / 0.85,
+/// 0.85 / 0.89; 32 KiB 0.87 / 0.98, 0.86 / 0.96; 48 KiB 0.94 / 1.22, 0.94 / 1.20.
+/// Another run had the sets of 32 KiB at 1.07 and 1.04: there the two change
+/// places, and 24 KiB won in both.
 pub const MEMORY_UP_TO: u64 = 24 * 1024;
 
 /// A file range of up to this many bytes is read and leaves in one `send` with
 /// its head. That is two calls as `sendfile` needs them, and two copies: the
-/// same runs have 4 KiB at 0.95 / 0.97, 0.98 / 0.95 of `sendfile`, 8 KiB at
-/// 0.84 / 1.03, 1.01 / 1.05 and 16 KiB at 0.93 / 1.08, 1.00 / 1.16.
+/// same run has 4 KiB at 0.94 / 1.02, 0.98 / 0.98 of `sendfile`, 8 KiB at
+/// 0.98 / 1.01, 0.93 / 1.01 and 32 KiB at 0.92 / 1.17, 1.05 / 1.14.
 pub const COPY_UP_TO: u64 = 4 * 1024;
 
 /// `sendfile` cannot say that more follows, so that a tail behind it costs a
@@ -78,8 +80,9 @@ pub const JOIN_UP_TO: u64 = 64 * 1024;
 /// Two calls per MiB through a pipe that large beat `sendfile`, which fills its
 /// own pipe of 64 KiB over and over (bench `static`, floors `sendfile` and
 /// `splice`): 0.112 against 0.140 s/GiB over veth. Below one pipe's content the
-/// two are within 6 % of each other, now one ahead and now the other (bench
-/// `crossover`), and pipes are few.
+/// two are mostly within 6 % of each other, now one ahead and now the other
+/// (bench `crossover`: 512 KiB 0.96 / 1.00, 0.99 / 0.93; 1 MiB 0.91 / 0.90,
+/// 0.93 / 0.96), and pipes are few.
 pub const SPLICE_FROM: u64 = 1024 * 1024;
 
 impl Default for Strategy {

@@ -49,8 +49,8 @@ pub(super) struct FileFlags {
     )]
     precompressed: Vec<CodingName>,
     /// Send copies of the files, or of those beneath a prefix, since somebody
-    /// edits them in place while they are served: no byte of one answer then
-    /// comes from another version. May be given several times.
+    /// edits them in place while they are served: what was sent then never
+    /// changes on its way. May be given several times.
     #[arg(long, value_name = "/PREFIX", num_args = 0..=1, require_equals = true,
           default_missing_value = "/", value_parser = prefix)]
     in_place_edits: Vec<Prefix>,
