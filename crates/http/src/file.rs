@@ -37,8 +37,8 @@ enum Content {
 /// conditions (RFC 9110 section 13) and byte ranges (section 14), one or
 /// several ([`crate::range`] has the bounds).
 ///
-/// Every byte of an answer is of this version: a file that is changed while it
-/// is sent cuts the connection, with [`sluicegate::FileFault::Changed`].
+/// A file that is changed while it is sent, as far as its stamp tells, cuts the
+/// connection, with [`sluicegate::FileFault::Changed`].
 #[derive(Debug)]
 pub struct FileResponse {
     content: Content,

@@ -164,14 +164,20 @@ mod tests {
     use std::io::Read;
     use std::os::unix::fs::symlink;
 
-    #[test]
-    fn links_inside_are_followed_and_links_outside_refused() {
+    /// A root with a page in it, and a secret beside it.
+    fn root_beside_a_secret() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let inside = dir.path().join("root");
         std::fs::create_dir(&inside).unwrap();
         std::fs::write(dir.path().join("secret"), "s").unwrap();
         std::fs::write(inside.join("page"), "p").unwrap();
         symlink("page", inside.join("good")).unwrap();
+        (dir, inside)
+    }
+
+    #[test]
+    fn links_inside_are_followed_and_links_outside_refused() {
+        let (dir, inside) = root_beside_a_secret();
         symlink("../secret", inside.join("bad")).unwrap();
         symlink(dir.path().join("secret"), inside.join("absolute")).unwrap();
         symlink(inside.join("page"), inside.join("absolute-inside")).unwrap();
@@ -199,12 +205,7 @@ mod tests {
 
     #[test]
     fn all_links_or_none_are_followed_where_that_was_asked_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let inside = dir.path().join("root");
-        std::fs::create_dir(&inside).unwrap();
-        std::fs::write(dir.path().join("secret"), "s").unwrap();
-        std::fs::write(inside.join("page"), "p").unwrap();
-        symlink("page", inside.join("good")).unwrap();
+        let (_dir, inside) = root_beside_a_secret();
         symlink("../secret", inside.join("out")).unwrap();
         let never = Root::open(&inside, Links::Never).unwrap();
         assert!(never.open_beneath(b"page", Access::Read).is_ok());

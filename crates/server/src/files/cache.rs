@@ -126,30 +126,25 @@ impl Cache {
                     return Ok(Found::File(entry));
                 }
                 Seen::Unsettled => unsettled = Some((entry, lookup)),
-                Seen::Changed => {
-                    directory.counters.count(Lookup::Changed);
-                    self.small.remove(key);
-                    self.open.remove(key);
-                }
+                Seen::Changed => directory.counters.count(Lookup::Changed),
             }
         }
-        let entry = match (lookup::open(directory, path, coding), unsettled) {
-            (Ok(Some(entry)), _) => entry,
+        let opened = match (lookup::open(directory, path, coding), unsettled) {
             // Nothing speaks against what is kept but its age.
             (Err(Refusal::Exhausted(_) | Refusal::Failed(_)), Some((entry, lookup))) => {
                 directory.counters.count(lookup);
                 return Ok(Found::File(entry));
             }
-            (opened, _) => {
-                self.small.remove(key);
-                self.open.remove(key);
-                return opened.map(|_| Found::Directory);
-            }
+            (opened, _) => opened,
+        };
+        // A file that grew or shrank belongs to the other cache now.
+        self.small.remove(key);
+        self.open.remove(key);
+        let Some(entry) = opened? else {
+            return Ok(Found::Directory);
         };
         directory.counters.count(Lookup::Opened);
         let entry = Rc::new(entry);
-        self.small.remove(key);
-        self.open.remove(key);
         if entry.response.file().is_some() {
             self.open.insert(key.into(), Rc::clone(&entry));
         } else if entry.age != Age::Fresh {

@@ -39,10 +39,10 @@ fn need() -> Need {
     Need::Fact { what: "a git that clones over HTTP", holds }
 }
 
-/// A repository with three commits in `work`, its only branch being `main`.
+/// A repository with three commits in `project`, its only branch being `main`.
 fn repository(home: &Path) -> Tree {
-    let tree = Tree::new().unwrap().directory("work").unwrap();
-    let work = tree.join("work");
+    let tree = Tree::new().unwrap().directory("project").unwrap();
+    let work = tree.join("project");
     let run = |args: &[&str]| succeed(git(&work, home, args));
     run(&["init", "--quiet", "--initial-branch", "main"]);
     for (commit, name, length) in
@@ -89,14 +89,14 @@ fn git_clones_a_bare_repository_of_packs() {
     let home = tempfile::tempdir().unwrap();
     let tree = repository(home.path());
     let run = |directory: &Path, args: &[&str]| succeed(git(directory, home.path(), args));
-    run(tree.path(), &["clone", "--quiet", "--bare", "work", "repo.git"]);
+    run(tree.path(), &["clone", "--quiet", "--bare", "project", "repo.git"]);
     let bare = tree.join("repo.git");
     run(&bare, &["gc", "--quiet"]);
     run(&bare, &["update-server-info"]);
 
     let served = Served::with(tree.path(), &[]);
     let clone = clone(&served, "/repo.git", home.path());
-    assert_cloned(&tree.join("work"), &clone, home.path());
+    assert_cloned(&tree.join("project"), &clone, home.path());
     let packs = bare.join("objects/pack");
     let [pack, index] = ["pack", "idx"].map(|ending| files(&packs, ending));
     assert_eq!((pack.len(), index.len()), (1, 1));
@@ -110,18 +110,18 @@ fn git_clones_the_loose_objects_of_a_working_repository_where_dotfiles_are_serve
     require!(Need::Program("git"), need());
     let home = tempfile::tempdir().unwrap();
     let tree = repository(home.path());
-    let work = tree.join("work");
+    let work = tree.join("project");
     succeed(git(&work, home.path(), &["update-server-info"]));
 
     let served = Served::with(tree.path(), &[]);
-    let url = served.url("/work/.git");
+    let url = served.url("/project/.git");
     let (status, said) =
         crate::run(git(home.path(), home.path(), &["clone", "--quiet", &url, "clone"]));
     assert!(!status.success() && said.contains("not found"), "{status}: {said}");
     Ways::default().up_to(4, 0).assert(served.stop());
 
     let served = Served::with(tree.path(), &["--dotfiles"]);
-    let clone = clone(&served, "/work/.git", home.path());
+    let clone = clone(&served, "/project/.git", home.path());
     assert_cloned(&work, &clone, home.path());
     let mut ways = Ways::default();
     let (mut objects, mut largest) = (0, 0);
