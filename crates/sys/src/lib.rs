@@ -21,6 +21,8 @@ pub mod directory;
 #[cfg(target_os = "linux")]
 pub mod epoll;
 #[cfg(target_os = "linux")]
+pub mod errqueue;
+#[cfg(target_os = "linux")]
 pub mod file;
 #[cfg(target_os = "linux")]
 pub mod limits;
@@ -41,4 +43,8 @@ pub mod splice;
 #[cfg(target_os = "linux")]
 pub mod tcp_info;
 #[cfg(target_os = "linux")]
+pub mod timer;
+#[cfg(target_os = "linux")]
 pub mod wake;
+#[cfg(target_os = "linux")]
+pub mod zerocopy;

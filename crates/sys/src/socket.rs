@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -123,6 +123,52 @@ pub fn set_send_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
 /// As `setsockopt(2)`.
 pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     Ok(sockopt::set_socket_recv_buffer_size(socket, bytes)?)
+}
+
+/// Bounds what the socket holds that was not sent yet: it is writable again
+/// when less than `bytes` of that is left (`TCP_NOTSENT_LOWAT`, `tcp(7)`).
+/// Connections accepted from a listener inherit its own.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set_tcp_option(socket, libc::TCP_NOTSENT_LOWAT, bytes)
+}
+
+/// Gives the connection up when sent bytes were not acknowledged, or the
+/// peer's window was closed, for so long (`TCP_USER_TIMEOUT`, RFC 5482).
+/// Milliseconds; zero restores the kernel's own patience. Connections accepted
+/// from a listener inherit its own.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    let millis = u32::try_from(timeout.as_millis()).unwrap_or(i32::MAX.cast_unsigned());
+    set_tcp_option(socket, libc::TCP_USER_TIMEOUT, millis.min(i32::MAX.cast_unsigned()))
+}
+
+fn set_tcp_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Result<()> {
+    // SAFETY: the kernel reads one int through the pointer, and the length says so.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            option,
+            (&raw const value).cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Ends a connection at once: what waits to be sent is thrown away, and the
+/// peer gets a reset (`connect(2)` to `AF_UNSPEC`). The descriptor stays, so
+/// that completions of MSG_ZEROCOPY can still be read.
+///
+/// # Errors
+/// As `connect(2)`.
+pub fn disconnect(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::net::connect_unspec(socket)?)
 }
 
 /// Makes the coming close a reset (`SO_LINGER` with zero seconds): the peer
