@@ -218,10 +218,10 @@ impl FileResponse {
                 self.content_type.as_deref(),
                 &content_range,
             );
-            body.push(Segment::memory(head));
+            body.push(Segment::given(head));
             body.push(self.cut(range));
         }
-        body.push(Segment::memory(multipart::end(&boundary)));
+        body.push(Segment::given(multipart::end(&boundary)));
         Response::new(206).with_fields(fields).with_body(Body::Segments(body))
     }
 }

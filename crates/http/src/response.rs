@@ -185,7 +185,7 @@ impl Response {
     /// Plain text.
     #[must_use]
     pub fn text(status: u16, text: impl Into<Bytes>) -> Self {
-        let mut response = Self::new(status).with_body(Body::Segment(Segment::memory(text)));
+        let mut response = Self::new(status).with_body(Body::Segment(Segment::given(text)));
         // A constant that is valid.
         let _ = response.add("Content-Type", "text/plain; charset=utf-8");
         response

@@ -24,7 +24,7 @@ impl Handler for Lenient {
         self.handled.fetch_add(1, Ordering::Relaxed);
         match request.head.path() {
             "/zeroes" => {
-                Response::new(200).with_body(Body::Segment(Segment::memory(vec![0; 64 << 20])))
+                Response::new(200).with_body(Body::Segment(Segment::given(vec![0; 64 << 20])))
             }
             "/unread" => Response::text(200, "unread"),
             _ => match request.body.collect(1 << 20).await {

@@ -13,6 +13,12 @@ pub struct WayBytes {
     pub sendfile: u64,
     /// By [`Way::Splice`].
     pub spliced: u64,
+    /// By [`Way::Zerocopy`].
+    pub zerocopy: u64,
+    /// Those of `zerocopy` that the kernel copied after all, as it told later:
+    /// all of them where the peer is on this host. An entry for a call counts
+    /// all of the call's bytes.
+    pub zerocopy_copied: u64,
 }
 
 impl WayBytes {
@@ -22,6 +28,7 @@ impl WayBytes {
             Way::Copy => &mut self.copied,
             Way::Sendfile => &mut self.sendfile,
             Way::Splice => &mut self.spliced,
+            Way::Zerocopy => &mut self.zerocopy,
         };
         *field = field.saturating_add(count);
     }
@@ -29,20 +36,36 @@ impl WayBytes {
     /// Bytes by all ways together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.copied.saturating_add(self.sendfile).saturating_add(self.spliced)
+        [self.sendfile, self.spliced, self.zerocopy]
+            .iter()
+            .fold(self.copied, |sum, part| sum.saturating_add(*part))
+    }
+
+    /// What came to these since they were `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &WayBytes) -> WayBytes {
+        WayBytes {
+            copied: self.copied.saturating_sub(earlier.copied),
+            sendfile: self.sendfile.saturating_sub(earlier.sendfile),
+            spliced: self.spliced.saturating_sub(earlier.spliced),
+            zerocopy: self.zerocopy.saturating_sub(earlier.zerocopy),
+            zerocopy_copied: self.zerocopy_copied.saturating_sub(earlier.zerocopy_copied),
+        }
     }
 }
 
 /// Counters that several sockets share. Any thread may read them at any time.
 #[derive(Debug, Default)]
 pub struct Counters {
-    ways: [AtomicU64; Way::ALL.len()],
+    ways: [AtomicU64; 5],
 }
 
 impl Counters {
     /// Adds what one turn of a socket sent.
     pub fn add(&self, sent: WayBytes) {
-        for (counter, count) in self.ways.iter().zip([sent.copied, sent.sendfile, sent.spliced]) {
+        let WayBytes { copied, sendfile, spliced, zerocopy, zerocopy_copied } = sent;
+        let counts = [copied, sendfile, spliced, zerocopy, zerocopy_copied];
+        for (counter, count) in self.ways.iter().zip(counts) {
             if count > 0 {
                 counter.fetch_add(count, Ordering::Relaxed);
             }
@@ -52,8 +75,8 @@ impl Counters {
     /// The bytes so far.
     #[must_use]
     pub fn ways(&self) -> WayBytes {
-        let [copied, sendfile, spliced] =
-            [0, 1, 2].map(|way: usize| self.ways[way].load(Ordering::Relaxed));
-        WayBytes { copied, sendfile, spliced }
+        let [copied, sendfile, spliced, zerocopy, zerocopy_copied] =
+            [0, 1, 2, 3, 4].map(|way: usize| self.ways[way].load(Ordering::Relaxed));
+        WayBytes { copied, sendfile, spliced, zerocopy, zerocopy_copied }
     }
 }

@@ -17,9 +17,15 @@
 
 #![forbid(unsafe_code)]
 
+mod ack_queue;
+mod ack_signals;
+mod buffers;
 mod counters;
 mod ledger;
+mod limits;
+mod linger;
 mod listener;
+mod locality;
 mod pipes;
 mod position;
 mod pump;
@@ -32,20 +38,27 @@ mod strategy;
 mod transport;
 mod worker;
 
+pub use ack_queue::{AckQueue, EpollRecord, Event, Grown, SocketId, Tag, Watch};
+pub use ack_signals::{AckSignals, RealTimeSignal, SignalProgress, signal_handler};
 pub use counters::{Counters, WayBytes};
 pub use ledger::{Ledger, Progress};
+pub use limits::SocketLimits;
+pub use linger::{Lingering, lingering};
 pub use listener::{Listener, listen};
+pub use locality::{Locality, LocalityRule, Locator};
 pub use pipes::PipePool;
 pub use position::Position;
 pub use pump::{FileError, FileFault, Pumped, SendError, pump};
-pub use queue::{QueueFull, SendQueue, Transmit};
+pub use queue::{Gate, QueueFull, SendQueue, Transmit};
 pub use reactor::local::{LocalTimer, Reactor, Registration};
 #[cfg(feature = "tokio")]
 pub use reactor::shared::{SharedReactor, SharedRegistration, SharedTimer};
 pub use readiness::{Edge, Readiness, Source, Timer};
 pub use segment::{FileRange, Segment};
 pub use socket::{SendContext, Socket};
-pub use strategy::{COPY_UP_TO, JOIN_UP_TO, MEMORY_UP_TO, SPLICE_FROM, Strategy, Way};
+pub use strategy::{
+    COPY_UP_TO, JOIN_UP_TO, MEMORY_UP_TO, SPLICE_FROM, Strategy, Way, ZEROCOPY_FROM,
+};
 pub use transport::Transport;
 pub use worker::{Spawner, Worker, yield_now};
 

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use bytes::Bytes;
 use sluicegate_sys::file::{Difference, Stamp};
+use sluicegate_sys::zerocopy::is_exhausted;
 use thiserror::Error;
 
 use crate::ledger::Ledger;
@@ -82,7 +83,22 @@ pub fn pump<T: Transport>(
             return Ok(Pumped::Spent);
         }
         let step = match transmit {
-            Transmit::Send { more } => send(queue, transport, more).map(|n| (Way::Copy, n)),
+            Transmit::Send { by_reference: false, more } => {
+                send(queue, |slices| transport.send(slices, more)).map(|n| (Way::Copy, n))
+            }
+            Transmit::Send { by_reference: true, more } => {
+                match send(queue, |slices| transport.send_zerocopy(slices, more)) {
+                    Err(error) if is_exhausted(&error) => {
+                        queue.handle_no_buffers();
+                        continue;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Unsupported => {
+                        queue.handle_refused();
+                        continue;
+                    }
+                    step => step.map(|n| (Way::Zerocopy, n)),
+                }
+            }
             Transmit::Sendfile { file, version, offset, len } => {
                 check(transport, file, version, offset)?;
                 match transport.sendfile(file, offset, len) {
@@ -172,10 +188,9 @@ fn fault<T: Transport>(transport: &T, file: &T::File, offset: u64, cause: FileFa
     SendError::File(Box::new(FileError { file: transport.name(file), offset, cause }))
 }
 
-fn send<T: Transport>(
-    queue: &SendQueue<T::File>,
-    transport: &mut T,
-    more: bool,
+fn send<F>(
+    queue: &SendQueue<F>,
+    call: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); SLICES];
     let mut count = 0;
@@ -183,7 +198,7 @@ fn send<T: Transport>(
         *slot = IoSlice::new(slice);
         count += 1;
     }
-    transport.send(&slices[..count], more)
+    call(&slices[..count])
 }
 
 /// The way does not exist for this file, or there is no pipe: another will do.

@@ -27,6 +27,27 @@ const STAGE: usize = 128 * 1024;
 /// on a worker stays below a millisecond.
 const CALL: u64 = 2 * 1024 * 1024;
 
+/// Bytes that one call hands over by reference at most: the kernel counts a
+/// call's whole length against the memory that the user may pin
+/// (`RLIMIT_MEMLOCK`), also when the socket takes less of it.
+const REFERENCES: u64 = 1024 * 1024;
+
+/// Bytes of the call that asks the kernel whether references are kept: less
+/// than a packet, so that hardly anything is pinned for a peer on this host.
+const PROBE: u64 = 1024;
+
+/// Whether memory may go by reference now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    /// No: it is copied.
+    #[default]
+    Closed,
+    /// The next call may, with few bytes, to learn how it ends; then it closes.
+    Probe,
+    /// Yes.
+    Open,
+}
+
 /// The queue holds as many segments as it may. Nothing was queued; try again
 /// when some of it has been accepted.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -38,7 +59,7 @@ pub struct QueueFull {
 
 #[derive(Debug)]
 enum Part<F> {
-    Memory(Bytes),
+    Memory { bytes: Bytes, way: Way },
     File { range: FileRange<F>, way: Way },
 }
 
@@ -48,6 +69,8 @@ pub enum Transmit<'q, F> {
     /// Send the slices of [`SendQueue::slices`], in order, and report the
     /// count by [`SendQueue::handle_accepted`].
     Send {
+        /// By reference, not by copying.
+        by_reference: bool,
         /// Others follow at once.
         more: bool,
     },
@@ -114,6 +137,9 @@ pub struct SendQueue<F = Arc<std::fs::File>> {
     /// Bytes of the front part, a file, that are in the pipe.
     piped: u64,
     limit: usize,
+    gate: Gate,
+    /// Bytes to be copied before references are tried again.
+    copy_first: u64,
 }
 
 impl<F> SendQueue<F> {
@@ -126,7 +152,15 @@ impl<F> SendQueue<F> {
     /// As [`SendQueue::new`], for at most `limit` segments.
     #[must_use]
     pub fn with_limit(accepted: Position, limit: usize) -> Self {
-        SendQueue { parts: VecDeque::new(), accepted, end: accepted, piped: 0, limit }
+        SendQueue {
+            parts: VecDeque::new(),
+            accepted,
+            end: accepted,
+            piped: 0,
+            limit,
+            gate: Gate::Closed,
+            copy_first: 0,
+        }
     }
 
     /// Begins anew with nothing queued, on a stream of which `accepted` is
@@ -134,6 +168,7 @@ impl<F> SendQueue<F> {
     pub(crate) fn restart(&mut self, accepted: Position) {
         self.parts.clear();
         (self.accepted, self.end, self.piped) = (accepted, accepted, 0);
+        (self.gate, self.copy_first) = (Gate::Closed, 0);
     }
 
     /// Segments that it has memory for.
@@ -165,8 +200,14 @@ impl<F> SendQueue<F> {
         self.parts.is_empty()
     }
 
-    /// Queues `segment`, which goes by `way` if it is a file; memory is copied.
-    /// Takes the same time for one byte and for 4 GiB. Returns the position
+    /// Says whether memory may go by reference from now on. A queue begins
+    /// closed.
+    pub fn set_gate(&mut self, gate: Gate) {
+        self.gate = gate;
+    }
+
+    /// Queues `segment`, which goes by `way` if that is one for it; other memory
+    /// is copied. Takes the same time for one byte and for 4 GiB. Returns the position
     /// at which the segment ends.
     ///
     /// # Errors
@@ -181,7 +222,7 @@ impl<F> SendQueue<F> {
             return Err(QueueFull { limit: self.limit });
         }
         self.parts.push_back(match segment {
-            Segment::Memory(bytes) => Part::Memory(bytes),
+            Segment::Memory(bytes) | Segment::Lent(bytes) => Part::Memory { bytes, way },
             Segment::File(range) => Part::File { range, way },
         });
         self.end = self.end.advanced(len);
@@ -212,18 +253,39 @@ impl<F> SendQueue<F> {
                 more: self.accepted.advanced(self.piped) < self.end,
             }),
             Part::File { range, way } => Some(self.transmit_file(range, *way)),
-            Part::Memory(_) => {
+            Part::Memory { way, .. } => {
+                let by_reference = self.goes_by_reference(*way);
                 let (slices, bytes) = self.run();
+                let is_cut = bytes as u64 > self.room_of_send();
                 // A file that is copied joins the memory before it in one
                 // send: read its first piece now.
                 if let Some(Part::File { range, way: Way::Copy }) = self.parts.get(slices)
                     && slices < SLICES
                     && bytes < STAGE
+                    && !by_reference
+                    && !is_cut
                 {
                     return Some(Self::stage(range, STAGE - bytes));
                 }
-                Some(Transmit::Send { more: slices < self.parts.len() })
+                let more = is_cut || slices < self.parts.len();
+                Some(Transmit::Send { by_reference, more })
             }
+        }
+    }
+
+    fn goes_by_reference(&self, way: Way) -> bool {
+        way == Way::Zerocopy && self.gate != Gate::Closed && self.copy_first == 0
+    }
+
+    /// Bytes of the memory at the front that one send takes at most.
+    fn room_of_send(&self) -> u64 {
+        match (self.parts.front(), self.gate) {
+            (Some(Part::Memory { way: Way::Zerocopy, .. }), _) if self.copy_first > 0 => {
+                self.copy_first
+            }
+            (Some(Part::Memory { way: Way::Zerocopy, .. }), Gate::Probe) => PROBE,
+            (Some(Part::Memory { way: Way::Zerocopy, .. }), Gate::Open) => REFERENCES,
+            _ => u64::MAX,
         }
     }
 
@@ -231,7 +293,8 @@ impl<F> SendQueue<F> {
         let len = usize::try_from(range.len().min(CALL)).unwrap_or(usize::MAX);
         let (file, offset) = (&range.file, range.range.start);
         match way {
-            Way::Copy => Self::stage(range, STAGE),
+            // References to memory are no way for a file.
+            Way::Copy | Way::Zerocopy => Self::stage(range, STAGE),
             Way::Sendfile => {
                 Transmit::Sendfile { file, version: range.version.as_deref(), offset, len }
             }
@@ -245,12 +308,20 @@ impl<F> SendQueue<F> {
         Transmit::Stage { file: &range.file, version, offset: range.range.start, len }
     }
 
-    /// Memory parts at the front that one send takes, and their bytes.
+    /// Memory parts at the front that go alike, as many as one send takes, and
+    /// their bytes.
     fn run(&self) -> (usize, usize) {
         let mut bytes = 0;
+        let mut first = None;
         for (count, part) in self.parts.iter().enumerate() {
             match part {
-                Part::Memory(memory) if count < SLICES => bytes += memory.len(),
+                Part::Memory { bytes: memory, way } if count < SLICES => {
+                    let by_reference = self.goes_by_reference(*way);
+                    if *first.get_or_insert(by_reference) != by_reference {
+                        return (count, bytes);
+                    }
+                    bytes += memory.len();
+                }
                 _ => return (count, bytes),
             }
         }
@@ -260,9 +331,15 @@ impl<F> SendQueue<F> {
     /// The memory at the front that goes into one send, in order: at least one
     /// slice when [`SendQueue::poll_transmit`] says [`Transmit::Send`].
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        self.parts.iter().take(SLICES).map_while(|part| match part {
-            Part::Memory(bytes) => Some(&bytes[..]),
-            Part::File { .. } => None,
+        let (count, _) = self.run();
+        let mut room = usize::try_from(self.room_of_send()).unwrap_or(usize::MAX);
+        self.parts.iter().take(count).map_while(move |part| match part {
+            Part::Memory { bytes, .. } if room > 0 => {
+                let slice = &bytes[..bytes.len().min(room)];
+                room -= slice.len();
+                Some(slice)
+            }
+            _ => None,
         })
     }
 
@@ -272,12 +349,19 @@ impl<F> SendQueue<F> {
         let mut left = count.min(self.end.since(self.accepted));
         self.accepted = self.accepted.advanced(left);
         self.piped = self.piped.saturating_sub(left);
+        if let Some(Part::Memory { way, .. }) = self.parts.front()
+            && self.goes_by_reference(*way)
+            && self.gate == Gate::Probe
+        {
+            self.gate = Gate::Closed;
+        }
+        self.copy_first = self.copy_first.saturating_sub(left);
         while left > 0 {
             let Some(front) = self.parts.front_mut() else {
                 return;
             };
             let taken = match front {
-                Part::Memory(bytes) => {
+                Part::Memory { bytes, .. } => {
                     let taken = left.min(bytes.len() as u64);
                     // Bounded by the length above, so it fits.
                     bytes.advance(usize::try_from(taken).unwrap_or(bytes.len()));
@@ -297,6 +381,13 @@ impl<F> SendQueue<F> {
             };
             left -= taken;
         }
+    }
+
+    /// Somebody else sent `count` bytes on this stream. Only while nothing is
+    /// queued, since they stand before all that is.
+    pub(crate) fn handle_foreign(&mut self, count: u64) {
+        self.accepted = self.accepted.advanced(count);
+        self.end = self.end.advanced(count);
     }
 
     /// `count` bytes of the front file, as [`Transmit::Fill`] asked, are in the
@@ -323,24 +414,32 @@ impl<F> SendQueue<F> {
             return;
         }
         if whole {
-            self.parts[at] = Part::Memory(bytes);
+            self.parts[at] = Part::Memory { bytes, way: Way::Copy };
         } else {
-            self.parts.insert(at, Part::Memory(bytes));
+            self.parts.insert(at, Part::Memory { bytes, way: Way::Copy });
         }
     }
 
-    /// The way of the front file does not work here (no pipe to be had, a file
-    /// system without splice): it falls back to the next. False when there is
-    /// none left.
+    /// Another reference is one too many for the kernel at the moment: the next
+    /// bytes are copied, then references are tried again.
+    pub fn handle_no_buffers(&mut self) {
+        self.copy_first = STAGE as u64;
+    }
+
+    /// The way of the front segment does not work here (no pipe to be had, a
+    /// file system without splice, a socket that takes no references): it
+    /// falls back to the next. False when there is none left.
     pub fn handle_refused(&mut self) -> bool {
         match self.parts.front_mut() {
-            Some(Part::File { way, .. }) if self.piped == 0 => match way.fallback() {
-                Some(next) => {
-                    *way = next;
-                    true
+            Some(Part::File { way, .. } | Part::Memory { way, .. }) if self.piped == 0 => {
+                match way.fallback() {
+                    Some(next) => {
+                        *way = next;
+                        true
+                    }
+                    None => false,
                 }
-                None => false,
-            },
+            }
             _ => false,
         }
     }
@@ -356,110 +455,4 @@ impl<F> SendQueue<F> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn queue(parts: Vec<(Segment<u8>, Way)>) -> SendQueue<u8> {
-        let mut queue = SendQueue::new(Position::START);
-        for (segment, way) in parts {
-            queue.push(segment, way).unwrap();
-        }
-        queue
-    }
-
-    fn memory(len: usize) -> (Segment<u8>, Way) {
-        (Segment::memory(vec![0; len]), Way::Copy)
-    }
-
-    fn file(len: u64, way: Way) -> (Segment<u8>, Way) {
-        (Segment::range(1, 0..len), way)
-    }
-
-    #[test]
-    fn a_head_says_more_exactly_when_a_body_follows() {
-        let queue_both = queue(vec![memory(10), file(1 << 20, Way::Sendfile)]);
-        assert!(matches!(queue_both.poll_transmit(), Some(Transmit::Send { more: true })));
-        let alone = queue(vec![memory(10)]);
-        assert!(matches!(alone.poll_transmit(), Some(Transmit::Send { more: false })));
-    }
-
-    #[test]
-    fn a_copied_file_joins_the_head_in_one_send() {
-        let mut queue = queue(vec![memory(10), file(100, Way::Copy)]);
-        let Some(Transmit::Stage { offset: 0, len: 100, .. }) = queue.poll_transmit() else {
-            panic!("{:?}", queue.poll_transmit());
-        };
-        queue.handle_staged(Bytes::from(vec![1; 100]));
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: false })));
-        assert_eq!(queue.slices().map(<[u8]>::len).collect::<Vec<_>>(), [10, 100]);
-        queue.handle_accepted(110);
-        assert!(queue.poll_transmit().is_none());
-        assert!(queue.is_empty());
-    }
-
-    #[test]
-    fn what_is_in_the_pipe_is_drained_before_anything_else() {
-        let mut queue = queue(vec![file(1000, Way::Splice), memory(5)]);
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Fill { offset: 0, .. })));
-        queue.handle_piped(600);
-        assert!(matches!(
-            queue.poll_transmit(),
-            Some(Transmit::Drain { len: 600, more: true, .. })
-        ));
-        queue.handle_accepted(250);
-        assert!(matches!(
-            queue.poll_transmit(),
-            Some(Transmit::Drain { len: 350, more: true, .. })
-        ));
-        assert!(!queue.handle_refused(), "bytes in the pipe cannot change their way");
-        queue.handle_accepted(350);
-        assert!(matches!(
-            queue.poll_transmit(),
-            Some(Transmit::Fill { offset: 600, len: 400, .. })
-        ));
-    }
-
-    #[test]
-    fn a_file_with_a_tail_behind_it_leaves_with_it() {
-        let mut queue = queue(vec![memory(10), file(60_000, Way::Sendfile)]);
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: true })));
-        queue.announce_more(50_000);
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: true })), "too long");
-        queue.announce_more(60_000);
-        queue.push(Segment::memory("tail"), Way::Copy).unwrap();
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Stage { len: 60_000, .. })));
-        queue.handle_staged(Bytes::from(vec![1; 60_000]));
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: false })));
-        assert_eq!(queue.slices().map(<[u8]>::len).collect::<Vec<_>>(), [10, 60_000, 4]);
-    }
-
-    #[test]
-    fn a_refused_way_falls_back_until_the_copy() {
-        let mut queue = queue(vec![file(1000, Way::Splice)]);
-        assert!(queue.handle_refused());
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Sendfile { .. })));
-        assert!(queue.handle_refused());
-        assert!(matches!(queue.poll_transmit(), Some(Transmit::Stage { .. })));
-        assert!(!queue.handle_refused());
-    }
-
-    #[test]
-    fn the_bound_is_in_segments_and_refuses_without_loss() {
-        let mut queue: SendQueue<u8> = SendQueue::with_limit(Position::START, 2);
-        queue.push(Segment::range(1, 0..(4 << 30)), Way::Sendfile).unwrap();
-        let end = queue.push(Segment::memory("tail"), Way::Copy).unwrap();
-        assert_eq!(end.get(), (4 << 30) + 4);
-        let full = queue.push(Segment::memory("x"), Way::Copy).unwrap_err();
-        assert_eq!(full, QueueFull { limit: 2 });
-        assert_eq!(queue.push(Segment::memory(""), Way::Copy), Ok(end), "nothing needs no room");
-        assert_eq!(queue.end(), end);
-    }
-
-    #[test]
-    fn cancelling_takes_back_what_was_not_accepted() {
-        let mut queue = queue(vec![memory(10), memory(10)]);
-        queue.handle_accepted(4);
-        assert_eq!(queue.cancel().get(), 4);
-        assert_eq!((queue.end().get(), queue.is_empty()), (4, true));
-    }
-}
+mod tests;

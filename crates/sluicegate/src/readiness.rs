@@ -43,6 +43,31 @@ pub trait Readiness {
     /// gone. Waits in the place of the task that waits to read.
     fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Ready when something may be on the socket's error queue: reports of
+    /// acknowledgement and of release. Waits in the place of the task that
+    /// waits to write, which such an event wakes too.
+    fn poll_error(&self, cx: &mut Context<'_>) -> Poll<Edge> {
+        match self.error() {
+            Some(edge) => Poll::Ready(edge),
+            None => {
+                self.wait_as_writer(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether [`Readiness::poll_error`] is ready; nobody waits.
+    fn error(&self) -> Option<Edge>;
+
+    /// The next event that a writer cares for wakes this task.
+    fn wait_as_writer(&self, cx: &mut Context<'_>);
+
+    /// The error queue was emptied, after `edge` was seen.
+    fn clear_error(&self, edge: Edge);
+
+    /// Watches `fd`, which is the watched one, no longer, though it stays open.
+    fn unwatch(&self, fd: BorrowedFd<'_>);
+
     /// A read found nothing more, on the strength of `edge`. Without effect
     /// when a newer event has come since.
     fn clear_readable(&self, edge: Edge);

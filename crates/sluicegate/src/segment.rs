@@ -63,18 +63,38 @@ impl<F> FileRange<F> {
 /// that the kernel may still read is freed when a future is dropped.
 #[derive(Clone, Debug)]
 pub enum Segment<F = Arc<File>> {
-    /// Memory that never changes again.
+    /// Memory that is given away: it is dropped when the kernel needs it no more.
     Memory(Bytes),
+    /// Memory that is lent: [`crate::Socket::released`] hands it back when the
+    /// kernel needs it no more.
+    Lent(Bytes),
     /// A range of a file.
     File(FileRange<F>),
 }
 
 impl<F> Segment<F> {
-    /// A segment of memory: `Bytes`, `Vec<u8>`, `&'static [u8]`, and what else
-    /// turns into [`Bytes`] (`Bytes::from_owner` takes an `Arc<[u8]>`).
+    /// A segment of memory that comes back from [`crate::Socket::released`]:
+    /// [`Bytes`], `Vec<u8>`, `&'static [u8]`, and what else turns into
+    /// [`Bytes`]. For an `Arc<[u8]>` there is [`Segment::shared`].
+    ///
+    /// A buffer that nobody asks back stays with the socket until the socket
+    /// is dropped, and counts in its bound of segments: where it is not wanted,
+    /// use [`Segment::given`].
     #[must_use]
     pub fn memory(bytes: impl Into<Bytes>) -> Self {
+        Segment::Lent(bytes.into())
+    }
+
+    /// A segment of memory that is given away.
+    #[must_use]
+    pub fn given(bytes: impl Into<Bytes>) -> Self {
         Segment::Memory(bytes.into())
+    }
+
+    /// As [`Segment::memory`], for memory that others hold too.
+    #[must_use]
+    pub fn shared(bytes: Arc<[u8]>) -> Self {
+        Segment::Lent(Bytes::from_owner(bytes))
     }
 
     /// A segment of a file; offsets in bytes.
@@ -87,7 +107,7 @@ impl<F> Segment<F> {
     #[must_use]
     pub fn len(&self) -> u64 {
         match self {
-            Segment::Memory(bytes) => bytes.len() as u64,
+            Segment::Memory(bytes) | Segment::Lent(bytes) => bytes.len() as u64,
             Segment::File(range) => range.len(),
         }
     }
@@ -104,5 +124,23 @@ impl Segment {
     #[must_use]
     pub fn file(file: &Arc<File>, range: Range<u64>) -> Self {
         Segment::range(Arc::clone(file), range)
+    }
+}
+
+impl<F> From<Bytes> for Segment<F> {
+    fn from(bytes: Bytes) -> Self {
+        Segment::memory(bytes)
+    }
+}
+
+impl<F> From<Vec<u8>> for Segment<F> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Segment::memory(bytes)
+    }
+}
+
+impl<F> From<Arc<[u8]>> for Segment<F> {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Segment::shared(bytes)
     }
 }

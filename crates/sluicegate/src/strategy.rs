@@ -9,11 +9,16 @@ pub enum Way {
     Sendfile,
     /// From the page cache through a large pipe by `splice`.
     Splice,
+    /// From our memory by reference, by `send` with MSG_ZEROCOPY.
+    Zerocopy,
 }
 
 impl Way {
     /// All ways, in the order of their counters.
-    pub const ALL: [Way; 3] = [Way::Copy, Way::Sendfile, Way::Splice];
+    pub const ALL: [Way; 4] = [Way::Copy, Way::Sendfile, Way::Splice, Way::Zerocopy];
+
+    /// The ways that a file can take.
+    pub const OF_FILES: [Way; 3] = [Way::Copy, Way::Sendfile, Way::Splice];
 
     /// The way to take where this one is refused. The last resort is a plain
     /// copy, which every file and every socket allows.
@@ -21,7 +26,7 @@ impl Way {
     pub fn fallback(self) -> Option<Way> {
         match self {
             Way::Splice => Some(Way::Sendfile),
-            Way::Sendfile => Some(Way::Copy),
+            Way::Sendfile | Way::Zerocopy => Some(Way::Copy),
             Way::Copy => None,
         }
     }
@@ -33,6 +38,7 @@ impl Way {
             Way::Copy => "copied",
             Way::Sendfile => "sendfile",
             Way::Splice => "spliced",
+            Way::Zerocopy => "zerocopy",
         }
     }
 }
@@ -40,8 +46,9 @@ impl Way {
 /// How ways are chosen. The defaults are measured; see each constant.
 #[derive(Clone, Debug)]
 pub struct Strategy {
-    /// Takes this way for every file range, whatever its size: for a bug or a
-    /// measurement.
+    /// Takes this way for everything that can go it, whatever its size: for a
+    /// bug or a measurement. [`Way::Copy`] is for files and memory,
+    /// [`Way::Zerocopy`] for memory, the others for files.
     pub forced: Option<Way>,
     /// Files of at most this many bytes are read into memory and sent together
     /// with what stands before them.
@@ -51,6 +58,9 @@ pub struct Strategy {
     pub join_up_to: u64,
     /// Files of at least this many bytes go through a pipe.
     pub splice_from: u64,
+    /// Memory of at least this many bytes goes by reference where that spares
+    /// a copy: to peers on other hosts.
+    pub zerocopy_from: u64,
 }
 
 /// Content of up to this many bytes is worth keeping in memory with its head:
@@ -85,6 +95,13 @@ pub const JOIN_UP_TO: u64 = 64 * 1024;
 /// 0.93 / 0.96), and pipes are few.
 pub const SPLICE_FROM: u64 = 1024 * 1024;
 
+/// Below this a copy costs less than the pages' pinning and the report of their
+/// release: `networking/msg_zerocopy.rst` has the two equal at about 10 KiB, on
+/// buffers that are cold in the processor's caches. Hot ones gain nothing at
+/// any size (docs/kernel.md), and a copied one is back at once; so a few times
+/// that.
+pub const ZEROCOPY_FROM: u64 = 64 * 1024;
+
 impl Default for Strategy {
     fn default() -> Self {
         Strategy {
@@ -92,6 +109,7 @@ impl Default for Strategy {
             copy_up_to: COPY_UP_TO,
             join_up_to: JOIN_UP_TO,
             splice_from: SPLICE_FROM,
+            zerocopy_from: ZEROCOPY_FROM,
         }
     }
 }
@@ -100,7 +118,7 @@ impl Strategy {
     /// The way for a file range of `len` bytes.
     #[must_use]
     pub fn for_file(&self, len: u64) -> Way {
-        if let Some(way) = self.forced {
+        if let Some(way) = self.forced.filter(|way| Way::OF_FILES.contains(way)) {
             way
         } else if len <= self.copy_up_to {
             Way::Copy
@@ -108,6 +126,16 @@ impl Strategy {
             Way::Splice
         } else {
             Way::Sendfile
+        }
+    }
+
+    /// The way for `len` bytes of memory, if the peer is on another host.
+    #[must_use]
+    pub fn for_memory(&self, len: u64) -> Way {
+        match self.forced {
+            Some(way @ (Way::Copy | Way::Zerocopy)) => way,
+            _ if len >= self.zerocopy_from => Way::Zerocopy,
+            _ => Way::Copy,
         }
     }
 }
@@ -135,5 +163,11 @@ mod tests {
         assert_eq!(strategy.for_file(SPLICE_FROM), Way::Splice);
         let forced = Strategy { forced: Some(Way::Copy), ..Strategy::default() };
         assert_eq!(forced.for_file(u64::MAX), Way::Copy);
+        assert_eq!(forced.for_memory(u64::MAX), Way::Copy);
+        assert_eq!(strategy.for_memory(ZEROCOPY_FROM - 1), Way::Copy);
+        assert_eq!(strategy.for_memory(ZEROCOPY_FROM), Way::Zerocopy);
+        let forced = Strategy { forced: Some(Way::Zerocopy), ..Strategy::default() };
+        assert_eq!(forced.for_memory(1), Way::Zerocopy);
+        assert_eq!(forced.for_file(SPLICE_FROM), Way::Splice, "a file is no memory");
     }
 }

@@ -19,6 +19,15 @@ pub trait Transport {
     /// As `sendmsg(2)`.
     fn send(&mut self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize>;
 
+    /// Hands `slices`, in order, to the socket by reference; `more` as
+    /// `MSG_MORE`. They stay unchanged until the kernel reports that it let
+    /// them go, by the number of the call.
+    ///
+    /// # Errors
+    /// As `sendmsg(2)`. `Unsupported` where the socket has no such way, and
+    /// ENOBUFS where another reference is one too many; the queue then copies.
+    fn send_zerocopy(&mut self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize>;
+
     /// Appends at most `len` bytes of `file` from `offset` to `buffer`; 0 at
     /// the end of the file.
     ///

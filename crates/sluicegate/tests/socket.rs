@@ -51,7 +51,7 @@ fn read_all(mut client: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
 #[test]
 fn every_way_delivers_the_same_bytes_and_counts_them_as_its_own() {
     let content = pattern(6_000_000);
-    for way in Way::ALL {
+    for way in Way::OF_FILES {
         let worker = Worker::new().unwrap();
         let (server, client) = pair();
         let mut socket = socket(server, &worker, Some(way));
@@ -80,7 +80,7 @@ fn every_way_delivers_the_same_bytes_and_counts_them_as_its_own() {
         let by_file = match way {
             Way::Copy => ways.copied - 8,
             Way::Sendfile => ways.sendfile,
-            Way::Splice => ways.spliced,
+            Way::Splice | Way::Zerocopy => ways.spliced,
         };
         assert_eq!(by_file, 5_998_000, "{way:?}: {ways:?}");
     }
@@ -151,7 +151,7 @@ fn queueing_returns_at_once_on_a_stuffed_socket_and_a_dropped_future_loses_nothi
 
 #[test]
 fn a_truncated_file_is_an_error_and_names_where_it_ended() {
-    for way in Way::ALL {
+    for way in Way::OF_FILES {
         let worker = Worker::new().unwrap();
         let (server, client) = pair();
         let mut socket = socket(server, &worker, Some(way));
@@ -221,7 +221,7 @@ fn received_bytes_and_the_end_of_the_stream_are_both_seen() {
 fn an_idle_socket_is_small() {
     // An idle connection is a few dozen bytes and an empty slot for its
     // active part (DESIGN of connections in ARCHITECTURE.md).
-    assert!(size_of::<Socket<Registration>>() <= 48, "{}", size_of::<Socket<Registration>>());
+    assert!(size_of::<Socket<Registration>>() <= 56, "{}", size_of::<Socket<Registration>>());
 }
 
 #[test]

@@ -188,6 +188,14 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::net::shutdown(socket, Shutdown::Write)?)
 }
 
+/// Says that nothing more will be sent, nor read.
+///
+/// # Errors
+/// `ENOTCONN` once the connection is gone.
+pub fn shutdown_both(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::net::shutdown(socket, Shutdown::Both)?)
+}
+
 /// Receives into the spare capacity of `buffer`, which must have some.
 /// Returns how many bytes came; 0 means that the peer sends no more.
 ///

@@ -8,6 +8,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub struct TcpInfo {
     /// The connection is in state CLOSE: over, or reset (`tcpi_state` 7).
     pub closed: bool,
+    /// We have said that we send no more, and the peer has not acknowledged
+    /// that (`tcpi_state` FIN_WAIT1, LAST_ACK or CLOSING): SIOCOUTQ counts it
+    /// as one byte.
+    pub fin_unacknowledged: bool,
     /// Bytes that the peer acknowledged (`tcpi_bytes_acked`), the SYN among them.
     pub bytes_acked: u64,
     /// Segments with data that were received (`tcpi_data_segs_in`).
@@ -55,10 +59,14 @@ pub fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let mut acked = [0; 8];
     acked.copy_from_slice(&bytes[BYTES_ACKED..BYTES_ACKED + 8]);
-    /// `TCP_CLOSE` in <net/tcp_states.h>.
+    // <net/tcp_states.h>
+    const FIN_WAIT1: u8 = 4;
     const CLOSE: u8 = 7;
+    const LAST_ACK: u8 = 9;
+    const CLOSING: u8 = 11;
     Ok(TcpInfo {
         closed: bytes[STATE] == CLOSE,
+        fin_unacknowledged: matches!(bytes[STATE], FIN_WAIT1 | LAST_ACK | CLOSING),
         bytes_acked: u64::from_ne_bytes(acked),
         data_segments_in: word(DATA_SEGS_IN),
         data_segments_out: word(DATA_SEGS_OUT),

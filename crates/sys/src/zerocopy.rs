@@ -54,6 +54,13 @@ pub fn send(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], more: bool) -> io::R
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
+/// Whether an error of [`send`] says that nothing more can be pinned, or
+/// reported, at the moment (ENOBUFS): copy, or wait for completions.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

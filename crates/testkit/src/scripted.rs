@@ -2,6 +2,7 @@
 //! random order that a seed repeats.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::ops::Range;
 
 use sluicegate::Transport;
 use sluicegate::file::{Kind, Stamp};
@@ -72,7 +73,27 @@ pub struct ScriptedKernel {
     pub corked: bool,
     /// How often the files were edited in place.
     edits: u64,
+    /// Calls by reference that were accepted, oldest first.
+    calls: Vec<ScriptedCall>,
+    /// The number of the first of them.
+    first_call: u32,
 }
+
+/// A call by reference.
+#[derive(Clone, Debug)]
+struct ScriptedCall {
+    /// What of the wire it put there.
+    range: Range<u64>,
+    /// Its pages are referred to.
+    is_open: bool,
+}
+
+/// A report of release: numbers of the first and the last call, and whether
+/// the kernel copied after all.
+pub type Completion = (u32, u32, bool);
+
+/// ENOBUFS of `<asm-generic/errno.h>`: one reference too many.
+const ENOBUFS: i32 = 105;
 
 impl ScriptedKernel {
     /// A fresh connection whose script is `seed`.
@@ -87,7 +108,47 @@ impl ScriptedKernel {
             reset_one_in,
             corked: false,
             edits: 0,
+            calls: Vec::new(),
+            first_call: 0,
         }
+    }
+
+    /// The same, where so many calls by reference were made before.
+    #[must_use]
+    pub fn after_calls(self, calls: u32) -> Self {
+        ScriptedKernel { first_call: calls, ..self }
+    }
+
+    /// Lets go of some calls' pages, in any order, also after a reset; tells
+    /// which. `None` when all are let go.
+    pub fn complete(&mut self) -> Option<Completion> {
+        let open: Vec<usize> = (0..self.calls.len()).filter(|&at| self.calls[at].is_open).collect();
+        let at = *open.get(usize::try_from(self.random.below(open.len() as u64)).ok()?)?;
+        let mut last = at;
+        // Neighbours share a report.
+        while self.calls.get(last + 1).is_some_and(|call| call.is_open) && self.random.one_in(2) {
+            last += 1;
+        }
+        for call in &mut self.calls[at..=last] {
+            call.is_open = false;
+        }
+        let number = |at: usize| self.first_call.wrapping_add(u32::try_from(at).unwrap_or(0));
+        Some((number(at), number(last), self.random.one_in(3)))
+    }
+
+    /// Whether pages are referred to that carry the wire's bytes of `range`.
+    #[must_use]
+    pub fn refers_to(&self, range: Range<u64>) -> bool {
+        self.calls.iter().any(|call| {
+            call.is_open && call.range.start < range.end && range.start < call.range.end
+        })
+    }
+
+    /// Bytes that pages are referred to for.
+    #[must_use]
+    pub fn referenced(&self) -> u64 {
+        let open = self.calls.iter().filter(|call| call.is_open);
+        open.map(|call| call.range.end - call.range.start).sum()
     }
 
     /// Somebody edits the files in place: their stamp is another, their content
@@ -172,6 +233,18 @@ impl Transport for ScriptedKernel {
             left -= part;
         }
         self.corked = more || taken < len;
+        Ok(taken)
+    }
+
+    fn send_zerocopy(&mut self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        match self.random.below(12) {
+            0 => return Err(ErrorKind::Unsupported.into()),
+            1 | 2 => return Err(io::Error::from_raw_os_error(ENOBUFS)),
+            _ => {}
+        }
+        let start = self.wire.len() as u64;
+        let taken = self.send(slices, more)?;
+        self.calls.push(ScriptedCall { range: start..start + taken as u64, is_open: true });
         Ok(taken)
     }
 

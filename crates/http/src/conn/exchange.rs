@@ -323,7 +323,7 @@ impl Upload {
                 return Poll::Ready(Ok(part));
             }
             if std::mem::take(&mut self.waits) {
-                let interim = sluicegate::Segment::memory(CONTINUE);
+                let interim = sluicegate::Segment::given(CONTINUE);
                 if socket.queue(interim).is_err() {
                     return Poll::Ready(Err(BodyError::Gone));
                 }

@@ -83,7 +83,7 @@ impl<R: Readiness> Outbound<'_, R> {
                 let mut head = Vec::with_capacity(256 + fields.as_bytes().len());
                 let date = date::now();
                 encode::head(&mut head, status, &date, fields.as_bytes(), framing, persistence);
-                self.queue(Segment::memory(head)).await?;
+                self.queue(Segment::given(head)).await?;
                 if !asked.head_only && framing != Framing::Absent {
                     self.queue_body(body, framing).await?;
                 }
@@ -173,7 +173,7 @@ impl<R: Readiness> Outbound<'_, R> {
             let mut end = b"0\r\n".to_vec();
             end.extend_from_slice(trailers.as_ref().map_or(&[], |fields| fields.as_bytes()));
             end.extend_from_slice(CRLF);
-            self.queue(Segment::memory(end)).await?;
+            self.queue(Segment::given(end)).await?;
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl<R: Readiness> Outbound<'_, R> {
         let head = Bytes::copy_from_slice(chunk_head(segment.len()).as_bytes());
         self.queue(Segment::Memory(head)).await?;
         self.queue(segment).await?;
-        self.queue(Segment::memory(CRLF)).await
+        self.queue(Segment::given(CRLF)).await
     }
 
     async fn queue(&mut self, segment: Segment) -> Result<(), Failure> {

@@ -47,7 +47,7 @@ fn content_of(body: Body) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     for segment in segments {
         match segment {
-            Segment::Memory(bytes) => content.extend_from_slice(&bytes),
+            Segment::Memory(bytes) | Segment::Lent(bytes) => content.extend_from_slice(&bytes),
             Segment::File(_) => {
                 // The range is the library's own: its length and its place
                 // show in what a socket makes of it.

@@ -59,7 +59,7 @@ pub(super) fn answer(
     let order = Order::of(query);
     order.sort(&mut listing.items);
     let page = page::render(path, &listing, order);
-    let mut response = Response::new(200).with_body(Body::Segment(Segment::memory(page)));
+    let mut response = Response::new(200).with_body(Body::Segment(Segment::given(page)));
     for (name, value) in [
         ("Content-Type", "text/html; charset=utf-8"),
         ("Content-Security-Policy", POLICY),

@@ -122,12 +122,14 @@ impl From<io::Error> for Refusal {
 }
 
 /// Opens a path. Somebody who renames directories meanwhile can make the kernel
-/// unsure whether a link stayed inside (EAGAIN): then it is asked again.
+/// unsure whether a link stayed inside (EAGAIN), and a slow file system may be
+/// interrupted (EINTR): then it is asked again.
 pub(super) fn open_beneath(root: &Root, path: &[u8], access: Access) -> Result<File, Refusal> {
+    use io::ErrorKind as Error;
     let mut opened = root.open_beneath(path, access);
     for _ in 0..RENAMES {
         match &opened {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(error) if matches!(error.kind(), Error::WouldBlock | Error::Interrupted) => {
                 opened = root.open_beneath(path, access);
             }
             _ => break,

@@ -34,7 +34,7 @@ impl Ways {
         match Strategy::default().for_file(len) {
             Way::Copy => self.copied += len,
             Way::Sendfile => self.sendfile += len,
-            Way::Splice => self.spliced += len,
+            Way::Splice | Way::Zerocopy => self.spliced += len,
         }
         self
     }
@@ -86,7 +86,7 @@ impl Ways {
 #[track_caller]
 pub(crate) fn way_of(len: u64, sent: Sent) -> u64 {
     let (went, other) = match Strategy::default().for_file(len) {
-        Way::Splice => (sent.spliced, sent.sendfile),
+        Way::Splice | Way::Zerocopy => (sent.spliced, sent.sendfile),
         _ => (sent.sendfile, sent.spliced),
     };
     assert_eq!((other, sent.copied + went), (0, sent.total), "{sent:?}");

@@ -13,7 +13,7 @@ use sluicegate_sys::epoll::{Epoll, Events, Interest};
 use sluicegate_sys::wake::Wake;
 
 use super::timers::Timers;
-use super::{DOORBELL, EVENTS, HUNG_UP, Key, READABLE, State, WRITABLE};
+use super::{DOORBELL, ERROR, EVENTS, HUNG_UP, Key, READABLE, State, WRITABLE};
 use crate::readiness::{Edge, Readiness, Source, Timer};
 
 /// Watches descriptors for the tasks of one thread.
@@ -159,8 +159,10 @@ impl Reactor {
                     continue;
                 }
                 slot.state = slot.state.after(ready);
-                let reader = slot.state.has(READABLE).then(|| slot.reader.take()).flatten();
-                let writer = slot.state.has(WRITABLE).then(|| slot.writer.take()).flatten();
+                let wakes = |way| ready.error() || slot.state.has(way);
+                let (wakes_reader, wakes_writer) = (wakes(READABLE), wakes(WRITABLE));
+                let reader = wakes_reader.then(|| slot.reader.take()).flatten();
+                let writer = wakes_writer.then(|| slot.writer.take()).flatten();
                 (reader, writer)
             };
             for waker in [reader, writer].into_iter().flatten() {
@@ -271,6 +273,29 @@ impl Readiness for Registration {
         }
         drop(replaced);
         Poll::Pending
+    }
+
+    fn error(&self) -> Option<Edge> {
+        let slots = self.inner.slots.borrow();
+        let state = slots.get(self.index as usize)?.state;
+        state.has(ERROR).then(|| state.edge())
+    }
+
+    fn wait_as_writer(&self, cx: &mut Context<'_>) {
+        let replaced = match self.inner.slots.borrow_mut().get_mut(self.index as usize) {
+            Some(slot) => slot.writer.replace(cx.waker().clone()),
+            None => None,
+        };
+        drop(replaced);
+    }
+
+    fn clear_error(&self, edge: Edge) {
+        self.clear(edge, ERROR);
+    }
+
+    fn unwatch(&self, fd: BorrowedFd<'_>) {
+        // It is watched, so this cannot fail.
+        let _ = self.inner.epoll.delete(fd);
     }
 
     fn clear_readable(&self, edge: Edge) {

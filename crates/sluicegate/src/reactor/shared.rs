@@ -16,7 +16,7 @@ use slab::Slab;
 use sluicegate_sys::epoll::{Epoll, Events, Interest, Ready};
 use sluicegate_sys::nested::NestedEpoll;
 
-use super::{EVENTS, HUNG_UP, Key, READABLE, State, WRITABLE};
+use super::{ERROR, EVENTS, HUNG_UP, Key, READABLE, State, WRITABLE};
 use crate::readiness::{Edge, Readiness, Source, Timer};
 
 /// Watches descriptors for tasks on any thread of a tokio runtime.
@@ -140,8 +140,10 @@ impl Inner {
         let (reader, writer) = {
             let mut waiting = lock(&slot.waiting);
             waiting.state = waiting.state.after(ready);
-            let reader = waiting.state.has(READABLE).then(|| waiting.reader.take()).flatten();
-            let writer = waiting.state.has(WRITABLE).then(|| waiting.writer.take()).flatten();
+            let wakes = |way| ready.error() || waiting.state.has(way);
+            let (wakes_reader, wakes_writer) = (wakes(READABLE), wakes(WRITABLE));
+            let reader = wakes_reader.then(|| waiting.reader.take()).flatten();
+            let writer = wakes_writer.then(|| waiting.writer.take()).flatten();
             (reader, writer)
         };
         for waker in [reader, writer].into_iter().flatten() {
@@ -212,6 +214,32 @@ impl Readiness for SharedRegistration {
         drop(waiting);
         drop(replaced);
         Poll::Pending
+    }
+
+    fn error(&self) -> Option<Edge> {
+        let state = lock(&self.slot.waiting).state;
+        state.has(ERROR).then(|| state.edge())
+    }
+
+    fn wait_as_writer(&self, cx: &mut Context<'_>) {
+        let mut waiting = lock(&self.slot.waiting);
+        // What came since the caller looked would wake nobody.
+        if waiting.state.has(ERROR) {
+            cx.waker().wake_by_ref();
+            return;
+        }
+        let replaced = waiting.writer.replace(cx.waker().clone());
+        drop(waiting);
+        drop(replaced);
+    }
+
+    fn clear_error(&self, edge: Edge) {
+        self.clear(edge, ERROR);
+    }
+
+    fn unwatch(&self, fd: BorrowedFd<'_>) {
+        // It is watched, so this cannot fail.
+        let _ = self.reactor.inner.epoll.delete(fd);
     }
 
     fn clear_readable(&self, edge: Edge) {

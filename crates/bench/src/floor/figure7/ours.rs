@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sluicegate::{Listener, Segment, SendContext, Socket, Worker};
 use sluicegate_sys::file::read_at;
 
@@ -13,6 +14,20 @@ use crate::floor::head;
 
 /// Room for a request, of which nothing but the end is looked at.
 const REQUEST: usize = 4096;
+
+/// The path at which a server tells by which ways it has sent.
+pub(crate) const WAYS: &str = "/ways";
+
+/// A request for it begins so.
+const WAYS_ASKED: &[u8] = b"GET /ways ";
+
+/// Bytes by each way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ways {
+    pub(crate) copied: u64,
+    pub(crate) sendfile: u64,
+    pub(crate) spliced: u64,
+}
 
 /// Answers every request with the head, `length - tail` bytes of the file, and its last `tail`
 /// bytes from memory. Content of up to `memory_up_to` bytes is in memory too, behind its head.
@@ -60,12 +75,12 @@ fn answer(file: File, length: u64, tail: usize, memory_up_to: u64) -> io::Result
     if is_kept {
         read(0, end as usize, &mut first)?;
     }
-    let mut segments = vec![Segment::memory(first)];
+    let mut segments = vec![Segment::given(first)];
     if !is_kept {
         segments.push(Segment::file(&Arc::new(file), 0..end));
     }
     if tail > 0 {
-        segments.push(Segment::memory(last));
+        segments.push(Segment::given(last));
     }
     Ok(segments)
 }
@@ -80,6 +95,12 @@ async fn connection(mut socket: Socket<sluicegate::Registration>, answer: Rc<Vec
             Ok(_) if request.ends_with(b"\r\n\r\n") => {}
             Ok(_) | Err(_) => return,
         }
+        if request.starts_with(WAYS_ASKED) {
+            if tell_ways(&mut socket).await.is_err() {
+                return;
+            }
+            continue;
+        }
         for segment in answer.iter() {
             if socket.queue(segment.clone()).is_err() {
                 return;
@@ -89,4 +110,13 @@ async fn connection(mut socket: Socket<sluicegate::Registration>, answer: Rc<Vec
             return;
         }
     }
+}
+
+async fn tell_ways(socket: &mut Socket<sluicegate::Registration>) -> io::Result<()> {
+    let ways = socket.context().counters.ways();
+    let ways = Ways { copied: ways.copied, sendfile: ways.sendfile, spliced: ways.spliced };
+    let json = serde_json::to_string(&ways)?;
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{json}", json.len());
+    socket.queue(Segment::given(answer)).map_err(io::Error::other)?;
+    socket.flush().await.map_err(io::Error::other)
 }

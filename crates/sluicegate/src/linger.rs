@@ -1,0 +1,200 @@
+//! Sockets that were dropped while the kernel still referred to their memory.
+//!
+//! Closing a descriptor ends the proof: nobody can then be told that the kernel
+//! has let go. So such a socket says that it sends no more, and its descriptor
+//! and its memory stay here, in one table of the process, until the last
+//! completion comes. One that takes too long is cut off by a reset, which
+//! frees what was not sent; memory that even this does not free is never used
+//! again.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slab::Slab;
+use sluicegate_sys::epoll::{Epoll, Events, Interest};
+use sluicegate_sys::errqueue::{self, Entry};
+use sluicegate_sys::socket;
+use sluicegate_sys::wake::Wake;
+
+use crate::ledger::Ledger;
+
+/// What the lingering table of this process holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lingering {
+    /// Dropped sockets whose memory the kernel may still read.
+    pub sockets: u64,
+    /// Bytes of that memory, each buffer counted as a whole.
+    pub bytes: u64,
+    /// Bytes of buffers that the kernel never let go of, or of which it could
+    /// not be told when: they are never freed.
+    pub quarantined: u64,
+}
+
+/// How long a connection that was cut off may take until the kernel has freed
+/// what it held: the packets that a device is sending at this moment.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often the table is looked through without an event.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Key of the doorbell, which no slot has.
+const DOORBELL: u64 = u64::MAX;
+
+/// A dropped socket.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    pub(crate) fd: OwnedFd,
+    pub(crate) ledger: Ledger,
+    /// What the ledger's open calls refer to.
+    pub(crate) buffers: Vec<Bytes>,
+    /// When to cut it off.
+    pub(crate) deadline: Instant,
+    /// It is to be cut off at once.
+    pub(crate) abort: bool,
+}
+
+#[derive(Debug)]
+struct Table {
+    epoll: Epoll,
+    doorbell: Wake,
+    incoming: Mutex<Vec<Dropped>>,
+}
+
+static TABLE: OnceLock<Option<Table>> = OnceLock::new();
+static SOCKETS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
+static QUARANTINED: AtomicU64 = AtomicU64::new(0);
+
+/// What the table holds now.
+#[must_use]
+pub fn lingering() -> Lingering {
+    Lingering {
+        sockets: SOCKETS.load(Ordering::Relaxed),
+        bytes: BYTES.load(Ordering::Relaxed),
+        quarantined: QUARANTINED.load(Ordering::Relaxed),
+    }
+}
+
+/// Takes a socket over. Never waits.
+pub(crate) fn linger(dropped: Dropped) {
+    if dropped.abort {
+        cut_off(&dropped);
+    } else {
+        // The peer is told as by a close; an error means that it is gone.
+        let _ = socket::shutdown_both(dropped.fd.as_fd());
+    }
+    let Some(table) = TABLE.get_or_init(start) else {
+        // No thread or no descriptor for the table: what cannot be watched
+        // cannot be freed.
+        quarantine(dropped.buffers);
+        return;
+    };
+    SOCKETS.fetch_add(1, Ordering::Relaxed);
+    BYTES.fetch_add(dropped.bytes(), Ordering::Relaxed);
+    table.incoming.lock().unwrap_or_else(PoisonError::into_inner).push(dropped);
+    // Fails only when it is ringing already.
+    let _ = table.doorbell.ring();
+}
+
+fn start() -> Option<Table> {
+    let table = || -> io::Result<Table> {
+        let (epoll, doorbell) = (Epoll::new()?, Wake::new()?);
+        epoll.add(doorbell.as_fd(), DOORBELL, Interest::Read)?;
+        Ok(Table { epoll, doorbell, incoming: Mutex::default() })
+    };
+    let table = table().ok()?;
+    // The thread waits until the table is in its place.
+    let run = || {
+        if let Some(table) = TABLE.wait() {
+            table.run();
+        }
+    };
+    std::thread::Builder::new().name("sluicegate-linger".to_owned()).spawn(run).ok()?;
+    Some(table)
+}
+
+fn quarantine(buffers: Vec<Bytes>) {
+    QUARANTINED.fetch_add(total(&buffers), Ordering::Relaxed);
+    std::mem::forget(buffers);
+}
+
+fn total(buffers: &[Bytes]) -> u64 {
+    buffers.iter().map(|bytes| bytes.len() as u64).sum()
+}
+
+/// A reset: what was not sent is thrown away.
+fn cut_off(dropped: &Dropped) {
+    // Where it is refused the connection is gone already.
+    let _ = socket::disconnect(dropped.fd.as_fd());
+}
+
+impl Dropped {
+    fn bytes(&self) -> u64 {
+        total(&self.buffers)
+    }
+
+    /// Takes the completions that have come. True when nothing is held any more.
+    fn is_free(&mut self) -> bool {
+        // An error is a closed descriptor's, which this is not, or an
+        // interruption: the next look goes on.
+        while let Ok(Some(entry)) = errqueue::next(self.fd.as_fd()) {
+            if let Entry::Released { first, last, copied } = entry {
+                self.ledger.handle_released(first, last, copied);
+            }
+        }
+        !self.ledger.has_references()
+    }
+}
+
+impl Table {
+    fn run(&self) {
+        let mut sockets: Slab<Dropped> = Slab::new();
+        let mut events = Events::with_capacity(64);
+        loop {
+            let timeout = (!sockets.is_empty()).then_some(LOOK);
+            if self.epoll.wait(&mut events, timeout).is_err() {
+                // Interrupted: what came is seen by the look below.
+                std::thread::yield_now();
+            }
+            if events.iter().any(|(key, _)| key == DOORBELL) {
+                self.doorbell.quiet();
+            }
+            let incoming =
+                std::mem::take(&mut *self.incoming.lock().unwrap_or_else(PoisonError::into_inner));
+            for dropped in incoming {
+                let key = sockets.insert(dropped);
+                // Without an event the look finds it within a second.
+                let _ = self.epoll.add(sockets[key].fd.as_fd(), key as u64, Interest::Both);
+            }
+            self.look_through(&mut sockets);
+        }
+    }
+
+    fn look_through(&self, sockets: &mut Slab<Dropped>) {
+        let now = Instant::now();
+        let keys: Vec<usize> = sockets.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let dropped = &mut sockets[key];
+            let is_free = dropped.is_free();
+            if !is_free && now < dropped.deadline {
+                continue;
+            }
+            if !is_free && !dropped.abort {
+                dropped.abort = true;
+                dropped.deadline = now + GRACE;
+                cut_off(dropped);
+                continue;
+            }
+            let dropped = sockets.remove(key);
+            SOCKETS.fetch_sub(1, Ordering::Relaxed);
+            BYTES.fetch_sub(dropped.bytes(), Ordering::Relaxed);
+            if !is_free {
+                quarantine(dropped.buffers);
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Bytes that somebody else sends on a socket's descriptor.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use sluicegate_sys::errqueue;
+
+use super::Socket;
+use super::kernel::Reports;
+use crate::locality::{Locality, Locator};
+use crate::position::Position;
+use crate::readiness::Readiness;
+
+impl<R: Readiness> Socket<R> {
+    /// Makes one send call of the caller's on the descriptor and accounts for
+    /// what it returns, so that positions stay right. `asks` for a report of
+    /// its acknowledgement.
+    ///
+    /// # Errors
+    /// What the call returns; `InvalidInput` while something is queued here,
+    /// since that goes first.
+    pub(crate) fn foreign_call(
+        &mut self,
+        asks: bool,
+        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<(Position, Position)> {
+        if self.queued() != self.accepted_position() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let numbering = if asks { self.numbering() } else { None };
+        if let Some(numbering) = numbering {
+            errqueue::report_acks(self.fd(), numbering, true)?;
+        }
+        let sent = call(self.fd());
+        if let Some(numbering) = numbering {
+            errqueue::report_acks(self.fd(), numbering, false)?;
+        }
+        let start = self.queued();
+        let count = sent? as u64;
+        self.position = self.position.advanced(count);
+        if let Some(pending) = &mut self.pending {
+            pending.queue.handle_foreign(count);
+            pending.ledger.handle_foreign(count);
+        }
+        Ok((start, start.advanced(count)))
+    }
+
+    fn numbering(&mut self) -> Option<errqueue::Numbering> {
+        if let Reports::Untried = self.learn().reports {
+            let reports = match errqueue::number_acks(self.fd()) {
+                Ok(numbering) => Reports::Numbered(numbering),
+                Err(_) => Reports::Refused,
+            };
+            self.learn().reports = reports;
+        }
+        match self.learn().reports {
+            Reports::Numbered(numbering) => Some(numbering),
+            _ => None,
+        }
+    }
+
+    /// Asks for nothing that makes an entry on the error queue: no reports, no
+    /// memory by reference.
+    pub(crate) fn keep_error_queue_empty(&mut self) {
+        let learned = self.learn();
+        learned.reports = Reports::Refused;
+        learned.locator = Locator::new(Some(Locality::Local));
+    }
+}

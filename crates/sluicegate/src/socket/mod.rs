@@ -1,0 +1,545 @@
+//! A TCP socket that is queued to, not written to.
+
+mod foreign;
+mod kernel;
+mod progress;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use sluicegate_sys::socket;
+use sluicegate_sys::splice::Pipe;
+
+use crate::buffers::Buffers;
+use crate::counters::Counters;
+use crate::ledger::Ledger;
+use crate::limits::SocketLimits;
+use crate::linger::{Dropped, linger};
+use crate::locality::{Locality, LocalityRule, Locator};
+use crate::pipes::PipePool;
+use crate::position::Position;
+use crate::pump::{Pumped, SendError, pump};
+use crate::queue::{Gate, QueueFull, SEGMENTS, SendQueue};
+use crate::readiness::{Readiness, Source};
+use crate::segment::Segment;
+use crate::strategy::{Strategy, Way};
+use kernel::{Kernel, References, Report, Reports};
+
+/// What a socket sends with; shared by all sockets of a worker, or of a program.
+#[derive(Debug)]
+pub struct SendContext {
+    /// How ways are chosen.
+    pub strategy: Strategy,
+    /// Bytes by way, of all sockets together.
+    pub counters: Counters,
+    /// Pipes for splice.
+    pub pipes: PipePool,
+    /// What each of its sockets may take of the kernel, unless its listener
+    /// has set that.
+    pub limits: SocketLimits,
+    /// What is known of peers beforehand.
+    pub locality: LocalityRule,
+    /// How long a dropped socket may keep memory that was sent by reference,
+    /// before it is cut off by a reset.
+    pub linger: Duration,
+}
+
+/// How long a dropped socket may take to have its last bytes acknowledged: as
+/// long as a server commonly waits for a client that acknowledges nothing.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// Pipes of one context unless it is told otherwise: an unprivileged user gets
+/// 64 of 1 MiB in all (`pipe-user-pages-soft`), and workers share that.
+const PIPES: usize = 32;
+
+impl Default for SendContext {
+    fn default() -> Self {
+        SendContext {
+            strategy: Strategy::default(),
+            counters: Counters::default(),
+            pipes: PipePool::new(PIPES),
+            limits: SocketLimits::default(),
+            locality: LocalityRule::default(),
+            linger: LINGER,
+        }
+    }
+}
+
+/// Bytes that one turn sends at most before other tasks have theirs.
+const BUDGET: u64 = 4 * 1024 * 1024;
+
+/// A TCP socket with a send queue.
+///
+/// Queueing returns at once, whatever the size and the state of the socket.
+/// The bytes move while somebody awaits: [`Socket::flush`],
+/// [`Socket::accepted`], [`Socket::acked`], [`Socket::released`]. Every segment
+/// is owned by the queue, so dropping one of those futures loses and frees
+/// nothing; the next goes on where it stopped. Dropping the socket closes it:
+/// what the kernel accepted is still delivered, the rest is not; memory that
+/// the kernel still refers to stays until it is released ([`crate::lingering`]).
+#[derive(Debug)]
+pub struct Socket<R: Readiness> {
+    // Dropped before the descriptor, as `Source::watch` asks.
+    readiness: R,
+    /// There until the socket is dropped.
+    fd: Option<OwnedFd>,
+    context: Arc<SendContext>,
+    /// Where the stream stands while nothing is queued.
+    position: Position,
+    /// There only while something is queued or lent, so that an idle socket is
+    /// small.
+    pending: Option<Box<Pending>>,
+    /// There once something out of the ordinary was asked of the socket.
+    learned: Option<Box<Learned>>,
+}
+
+/// What a socket keeps for its whole life, when more than sending is asked of it.
+#[derive(Debug, Default)]
+struct Learned {
+    locator: Locator,
+    /// Calls by reference so far: the kernel's number of the next.
+    calls: u32,
+    references: References,
+    reports: Reports,
+    /// We have said that nothing more is sent.
+    is_shut: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    queue: SendQueue,
+    ledger: Ledger,
+    pipe: Option<Pipe>,
+    buffers: Buffers,
+    /// Whose acknowledgement is to wake somebody.
+    report: Option<Report>,
+}
+
+thread_local! {
+    /// What the last socket of this thread that had sent everything needed: most
+    /// answers are sent whole before the next one is queued, and two
+    /// allocations are a fifth of what a small one costs outside the kernel.
+    static SPARE: Cell<Option<Box<Pending>>> = const { Cell::new(None) };
+}
+
+/// Segments that a spare queue may have room for: one that was longer is freed.
+const SPARE_ROOM: usize = 16;
+
+impl Pending {
+    /// What a socket needs whose stream stands at `position`, after so many
+    /// `calls` by reference.
+    fn at(position: Position, calls: u32) -> Box<Self> {
+        // A thread that is ending has none left.
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        let ledger = Ledger::after_calls(position, calls);
+        let Some(mut pending) = spare else {
+            let queue = SendQueue::new(position);
+            let buffers = Buffers::default();
+            return Box::new(Pending { queue, ledger, pipe: None, buffers, report: None });
+        };
+        pending.queue.restart(position);
+        pending.ledger = ledger;
+        pending.report = None;
+        pending
+    }
+
+    /// Whether nothing is to be sent, and nothing to be waited for.
+    fn is_over(&self) -> bool {
+        self.queue.is_empty() && self.buffers.len() == 0 && !self.ledger.has_references()
+    }
+
+    /// Keeps it for the next socket.
+    fn keep(self: Box<Self>) {
+        if self.is_over() && self.queue.capacity() <= SPARE_ROOM {
+            let _ = SPARE.try_with(|spare| spare.set(Some(self)));
+        }
+    }
+}
+
+impl<R: Readiness> Socket<R> {
+    /// Takes over a connected TCP socket and watches it with `source`: makes
+    /// it non-blocking and switches Nagle's algorithm off, because the queue
+    /// itself knows what belongs together.
+    ///
+    /// # Errors
+    /// As [`Source::watch`], and `EOPNOTSUPP` when it is not TCP.
+    pub fn new<S>(stream: impl Into<OwnedFd>, source: &S) -> io::Result<Self>
+    where
+        S: Source<Readiness = R>,
+    {
+        let fd = stream.into();
+        socket::set_nonblocking(fd.as_fd())?;
+        Self::with_context(fd, source, Arc::new(SendContext::default()))
+    }
+
+    /// As [`Socket::new`], for a descriptor that is non-blocking already, as
+    /// [`crate::Listener::accept`] returns it, sending with a shared `context`.
+    ///
+    /// # Errors
+    /// As [`Socket::new`].
+    pub fn with_context<S>(fd: OwnedFd, source: &S, context: Arc<SendContext>) -> io::Result<Self>
+    where
+        S: Source<Readiness = R>,
+    {
+        socket::set_nodelay(fd.as_fd())?;
+        context.limits.apply(fd.as_fd())?;
+        let readiness = source.watch(fd.as_fd())?;
+        Ok(Socket {
+            readiness,
+            fd: Some(fd),
+            context,
+            position: Position::START,
+            pending: None,
+            learned: None,
+        })
+    }
+
+    /// Queues a segment and returns the position at which it ends, at once.
+    ///
+    /// # Errors
+    /// [`QueueFull`]: nothing was queued.
+    pub fn queue(&mut self, segment: Segment) -> Result<Position, QueueFull> {
+        let way = self.way_of(&segment);
+        let held = match &segment {
+            Segment::Lent(bytes) => Some((bytes.clone(), true)),
+            Segment::Memory(bytes) if way == Way::Zerocopy => Some((bytes.clone(), false)),
+            _ => None,
+        };
+        let position = self.position;
+        let calls = self.learned.as_ref().map_or(0, |learned| learned.calls);
+        let pending = self.pending.get_or_insert_with(|| Pending::at(position, calls));
+        if held.is_some() && pending.buffers.len() >= SEGMENTS {
+            return Err(QueueFull { limit: SEGMENTS });
+        }
+        let Strategy { forced, join_up_to, .. } = self.context.strategy;
+        if forced.is_none() && !segment.is_empty() && pending.queue.room() > 0 {
+            pending.queue.announce_more(join_up_to);
+        }
+        let start = pending.queue.end();
+        let end = pending.queue.push(segment, way)?;
+        if let Some((bytes, comes_back)) = held {
+            pending.buffers.hold(start, end, bytes, comes_back);
+        }
+        Ok(end)
+    }
+
+    fn way_of(&mut self, segment: &Segment) -> Way {
+        let strategy = &self.context.strategy;
+        match segment {
+            Segment::File(range) if range.copied => Way::Copy,
+            Segment::File(range) => strategy.for_file(range.len()),
+            Segment::Memory(bytes) | Segment::Lent(bytes) => {
+                let way = strategy.for_memory(bytes.len() as u64);
+                let is_forced = strategy.forced == Some(Way::Zerocopy);
+                if way == Way::Copy || (self.locality() == Locality::Local && !is_forced) {
+                    return Way::Copy;
+                }
+                // A look at the peer's address, once.
+                self.learn();
+                way
+            }
+        }
+    }
+
+    /// Where the peer is, as far as it is known. It is learned when memory is
+    /// sent that would go by reference.
+    #[must_use]
+    pub fn locality(&self) -> Locality {
+        self.learned.as_ref().map_or(Locality::Unknown, |learned| learned.locator.locality())
+    }
+
+    fn learn(&mut self) -> &mut Learned {
+        let (rule, fd) = (&self.context.locality, &self.fd);
+        self.learned.get_or_insert_with(|| {
+            let asks = rule.forced.is_some() || !rule.trusted_remote.is_empty();
+            let peer =
+                asks.then(|| fd.as_ref().and_then(|fd| socket::peer_address(fd.as_fd()).ok()));
+            let peer = peer.flatten().flatten().map(|address| address.ip());
+            Box::new(Learned { locator: Locator::new(rule.of(peer)), ..Learned::default() })
+        })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match &self.fd {
+            Some(fd) => fd.as_fd(),
+            None => unreachable!("the descriptor is taken when the socket is dropped, and last"),
+        }
+    }
+
+    /// Where the stream ends that was queued so far.
+    #[must_use]
+    pub fn queued(&self) -> Position {
+        self.pending.as_ref().map_or(self.position, |pending| pending.queue.end())
+    }
+
+    /// Sends what is queued, as far as the socket takes it. Ready when all of
+    /// it was accepted.
+    ///
+    /// # Errors
+    /// [`SendError`]; the connection is then of no further use.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        loop {
+            self.take_reports();
+            match &self.pending {
+                None => return Poll::Ready(Ok(())),
+                Some(pending) if pending.queue.is_empty() => {
+                    self.settle();
+                    return Poll::Ready(Ok(()));
+                }
+                Some(_) => {}
+            }
+            let edge = ready!(self.readiness.poll_writable(cx));
+            match self.turn()? {
+                Pumped::Drained => {}
+                Pumped::Blocked => self.readiness.clear_writable(edge),
+                Pumped::Spent => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Sends as much as one turn may.
+    fn turn(&mut self) -> Result<Pumped, SendError> {
+        let (Some(pending), Some(fd)) = (&mut self.pending, &self.fd) else {
+            return Ok(Pumped::Drained);
+        };
+        let Pending { queue, ledger, pipe, buffers, report } = &mut **pending;
+        let (before, first_call) = (ledger.ways(), ledger.next_call());
+        let (mut reports, mut references) = Default::default();
+        if let Some(learned) = &self.learned {
+            let is_forced = self.context.strategy.forced == Some(Way::Zerocopy);
+            let gate = if is_forced { Gate::Open } else { learned.locator.gate() };
+            queue.set_gate(gate);
+            (reports, references) = (learned.reports, learned.references);
+        }
+        let pipes = &self.context.pipes;
+        let position = queue.accepted();
+        let mut kernel =
+            Kernel { fd: fd.as_fd(), pipe, pipes, position, report, reports, references };
+        let result = pump(queue, ledger, &mut kernel, BUDGET);
+        (reports, references) = (kernel.reports, kernel.references);
+        if let Some(learned) = &mut self.learned {
+            (learned.reports, learned.references) = (reports, references);
+            learned.calls = ledger.next_call();
+            if learned.calls != first_call {
+                learned.locator.handle_call(first_call);
+            }
+        }
+        self.context.counters.add(ledger.ways().since(&before));
+        // Pipes are few: an empty one serves another meanwhile.
+        if let Ok(Pumped::Blocked) = &result
+            && pipe.as_ref().is_some_and(|pipe| pipe.contained() == 0)
+            && let Some(pipe) = pipe.take()
+        {
+            pipes.give_back(pipe);
+        }
+        buffers.sweep(ledger);
+        result
+    }
+
+    /// Nothing is to be sent any more: keep the position, give the rest back.
+    fn settle(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            self.position = pending.queue.accepted();
+            if let Some(pipe) = pending.pipe.take() {
+                self.context.pipes.give_back(pipe);
+            }
+            if pending.is_over()
+                && let Some(pending) = self.pending.take()
+            {
+                pending.keep();
+            }
+        }
+    }
+
+    /// Sends everything that is queued.
+    ///
+    /// # Errors
+    /// As [`Socket::poll_flush`].
+    pub async fn flush(&mut self) -> Result<(), SendError> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Sends until the kernel has accepted everything before `end`.
+    ///
+    /// # Errors
+    /// As [`Socket::poll_flush`]; `InvalidInput` for a position that was never queued.
+    pub async fn accepted(&mut self, end: Position) -> Result<(), SendError> {
+        if end > self.queued() {
+            return Err(SendError::Connection(io::ErrorKind::InvalidInput.into()));
+        }
+        poll_fn(|cx| match self.poll_flush(cx)? {
+            Poll::Pending if self.accepted_position() < end => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    /// Segments that can still be queued.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.pending.as_ref().map_or(SEGMENTS, |pending| pending.queue.room())
+    }
+
+    /// Where the last byte that the kernel accepted ends.
+    #[must_use]
+    pub fn accepted_position(&self) -> Position {
+        self.pending.as_ref().map_or(self.position, |pending| pending.queue.accepted())
+    }
+
+    /// Takes back what is queued and not accepted. Returns where the stream
+    /// then ends. Bytes that already were in a pipe are gone with it. Buffers
+    /// that were lent can be had from [`Socket::released`] as before.
+    pub fn cancel(&mut self) -> Position {
+        if let Some(pending) = &mut self.pending {
+            let accepted = pending.queue.cancel();
+            pending.buffers.handle_cancelled(accepted);
+            pending.buffers.sweep(&pending.ledger);
+            // Its bytes are no part of the stream: it serves nobody else.
+            if pending.pipe.as_ref().is_some_and(|pipe| pipe.contained() > 0)
+                && let Some(pipe) = pending.pipe.take()
+            {
+                self.context.pipes.give_back(pipe);
+            }
+            self.settle();
+        }
+        self.position
+    }
+
+    /// Ready when something can be received, or the peer sends no more.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.readiness.poll_readable(cx).map(|_| ())
+    }
+
+    /// Ready once the peer has said that it sends no more, or the connection is
+    /// gone. It may still be reading: only sending tells.
+    pub fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.readiness.poll_hung_up(cx)
+    }
+
+    /// Receives into the spare room of `buffer`; 0 when the peer sends no more.
+    ///
+    /// # Errors
+    /// `ConnectionReset` and the like; `InvalidInput` when there is no room.
+    pub fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        // Who waits to read is woken by reports too, and may be the only one.
+        self.take_reports();
+        loop {
+            let edge = ready!(self.readiness.poll_readable(cx));
+            let room = buffer.capacity() - buffer.len();
+            match socket::receive(self.fd(), buffer) {
+                Ok(count) => {
+                    // A short read took all there was: the next byte makes a
+                    // new edge, and the call that would find nothing is saved.
+                    // Not so the end of the stream, whose edge has passed.
+                    if count < room && !edge.hung_up {
+                        self.readiness.clear_readable(edge);
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readiness.clear_readable(edge);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Receives into the spare room of `buffer`, as [`Socket::poll_receive`].
+    ///
+    /// # Errors
+    /// As [`Socket::poll_receive`].
+    pub async fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_receive(cx, buffer)).await
+    }
+
+    /// Says that nothing more will be sent, after what was accepted so far.
+    ///
+    /// # Errors
+    /// `NotConnected` once the connection is gone.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        self.learn().is_shut = true;
+        socket::shutdown_write(self.fd())
+    }
+
+    /// Closes by a reset: the peer learns that what it has is not the whole.
+    pub fn abort(mut self) {
+        self.close(true);
+    }
+
+    /// Before the descriptor is closed: what the kernel still refers to goes to
+    /// the lingering table, with the descriptor.
+    fn close(&mut self, abort: bool) {
+        if self.fd.is_none() {
+            return;
+        }
+        self.take_reports();
+        self.cancel();
+        if abort {
+            // Where the option is refused the connection is gone already.
+            let _ = socket::reset_on_close(self.fd());
+        }
+        let Some(pending) = self.pending.take() else { return };
+        let Pending { ledger, buffers, .. } = *pending;
+        if ledger.has_references()
+            && let Some(fd) = self.fd.take()
+        {
+            // The descriptor outlives what watches it.
+            self.readiness.unwatch(fd.as_fd());
+            let buffers = buffers.into_referenced(&ledger);
+            let deadline = Instant::now() + self.context.linger;
+            linger(Dropped { fd, ledger, buffers, deadline, abort });
+        }
+    }
+
+    /// A timer on the clock of the socket's source.
+    #[must_use]
+    pub fn timer(&self) -> R::Timer {
+        self.readiness.timer()
+    }
+
+    /// The time, for deadlines: at most one turn of the socket's source old.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.readiness.now()
+    }
+
+    /// The peer's address; `None` when it is no internet address.
+    ///
+    /// # Errors
+    /// `NotConnected` once the connection is gone.
+    pub fn peer_address(&self) -> io::Result<Option<SocketAddr>> {
+        socket::peer_address(self.fd())
+    }
+
+    /// What this socket sends with.
+    #[must_use]
+    pub fn context(&self) -> &Arc<SendContext> {
+        &self.context
+    }
+}
+
+impl<R: Readiness> Drop for Socket<R> {
+    fn drop(&mut self) {
+        self.close(false);
+    }
+}
+
+impl<R: Readiness> AsFd for Socket<R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd()
+    }
+}

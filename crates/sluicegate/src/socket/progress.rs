@@ -1,0 +1,230 @@
+//! How far a socket's stream has come, and waiting for it.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sluicegate_sys::errqueue::{self, Entry};
+use sluicegate_sys::{outq, tcp_info};
+
+use super::Socket;
+use super::kernel::Report;
+use crate::counters::WayBytes;
+use crate::ledger::{Ledger, Progress};
+use crate::position::Position;
+use crate::pump::SendError;
+use crate::readiness::{Readiness, Timer};
+
+/// How often a waiter looks by itself: first and last pause. A report wakes it
+/// sooner, where one was asked for; they get lost (KERNEL.md), which then
+/// costs this time and nothing else.
+const WITH_REPORT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+
+/// Where no report was asked for: the bytes were accepted before anybody
+/// waited, or the kernel makes none.
+const WITHOUT: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
+
+impl<R: Readiness> Socket<R> {
+    /// Sends until the peer's TCP has acknowledged everything before `end`, and
+    /// whatever else is queued meanwhile.
+    ///
+    /// A report of the kernel (`SOF_TIMESTAMPING_TX_ACK`) wakes it, if it is
+    /// awaited before the byte at `end` is accepted; how far the peer really
+    /// is, `SIOCOUTQ` tells. Without a report it looks by itself, at first
+    /// after a fifth of a millisecond, at last a hundred times a second.
+    ///
+    /// # Errors
+    /// As [`Socket::accepted`]; `ConnectionReset` when the connection ended
+    /// before the acknowledgement came.
+    pub async fn acked(&mut self, end: Position) -> Result<(), SendError> {
+        let is_reported = self.report(Report { at: end, every: 0, last: end });
+        self.accepted(end).await?;
+        let (mut pause, last) = if is_reported { WITH_REPORT } else { WITHOUT };
+        let mut timer = None;
+        loop {
+            if self.is_acked(end)? {
+                return Ok(());
+            }
+            let timer: &mut R::Timer = timer.get_or_insert_with(|| self.readiness.timer());
+            timer.set(Some(Instant::now() + pause));
+            poll_fn(|cx| {
+                // What is queued behind goes on; its failure is seen above, or
+                // by who waits for it.
+                let _ = self.poll_flush(cx)?;
+                if timer.poll_expired(cx).is_ready() {
+                    return Poll::Ready(Ok::<_, SendError>(()));
+                }
+                self.readiness.poll_error(cx).map(|edge| {
+                    self.readiness.clear_error(edge);
+                    Ok(())
+                })
+            })
+            .await?;
+            self.drain_reports().map_err(SendError::Connection)?;
+            pause = (pause * 2).min(last);
+        }
+    }
+
+    /// Whether everything before `end` is acknowledged.
+    fn is_acked(&mut self, end: Position) -> Result<bool, SendError> {
+        if self.progress().map_err(SendError::Connection)?.acked >= end {
+            return Ok(true);
+        }
+        // A connection that is gone never acknowledges: its count stays.
+        let info = tcp_info::tcp_info(self.fd()).map_err(SendError::Connection)?;
+        if info.closed {
+            return Err(SendError::Connection(io::ErrorKind::ConnectionReset.into()));
+        }
+        Ok(false)
+    }
+
+    /// Waits until the kernel refers no more to the memory that was queued with
+    /// [`crate::Segment::memory`] and ends at `end`, and hands it back. Sends
+    /// meanwhile what is queued.
+    ///
+    /// What was copied is back as soon as it is accepted; what went by
+    /// reference when the kernel has reported its release (MSG_ZEROCOPY, which
+    /// is after the acknowledgement). Nothing is said of its delivery. A
+    /// `Vec<u8>` comes out of it again by `Vec::from`, without a copy.
+    ///
+    /// # Errors
+    /// As [`Socket::flush`], as long as not all of it is accepted: after
+    /// [`Socket::cancel`] the buffer can still be had. `InvalidInput` where no
+    /// such segment was lent, or it was handed back already.
+    pub async fn released(&mut self, end: Position) -> Result<Bytes, SendError> {
+        let is_lent =
+            |socket: &Self| socket.pending.as_ref().is_some_and(|pending| pending.buffers.has(end));
+        if !is_lent(self) {
+            return Err(SendError::Connection(io::ErrorKind::InvalidInput.into()));
+        }
+        poll_fn(|cx| {
+            loop {
+                let flushed = self.poll_flush(cx);
+                if let Some(bytes) = self.try_released(end) {
+                    return Poll::Ready(Ok(bytes));
+                }
+                if let Poll::Ready(Err(error)) = flushed {
+                    return Poll::Ready(Err(error));
+                }
+                if self.readiness.poll_error(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// The buffer that [`Socket::released`] would wait for, if it is free now.
+    pub fn try_released(&mut self, end: Position) -> Option<Bytes> {
+        self.take_reports();
+        let pending = self.pending.as_mut()?;
+        let bytes = pending.buffers.take(end, &pending.ledger)?;
+        if pending.is_over() {
+            self.settle();
+        }
+        Some(bytes)
+    }
+
+    /// How far the stream has come, asked of the kernel now (`SIOCOUTQ`).
+    ///
+    /// # Errors
+    /// As `ioctl(2)`.
+    pub fn progress(&mut self) -> io::Result<Progress> {
+        let mut unacked = outq::unacknowledged(self.fd())?;
+        let is_shut = self.learned.as_ref().is_some_and(|learned| learned.is_shut);
+        // The end of the stream is counted as a byte while it is under way. If
+        // it is so now, it was so at the count before.
+        if is_shut && unacked > 0 && tcp_info::tcp_info(self.fd())?.fin_unacknowledged {
+            unacked -= 1;
+        }
+        let queued = self.queued();
+        let (accepted, acked) = match &mut self.pending {
+            Some(pending) => {
+                pending.ledger.handle_unacked(unacked);
+                (pending.ledger.accepted(), pending.ledger.acked())
+            }
+            None => {
+                let mut ledger = Ledger::new(self.position);
+                ledger.handle_unacked(unacked);
+                (ledger.accepted(), ledger.acked())
+            }
+        };
+        Ok(Progress { queued, accepted, acked })
+    }
+
+    /// Bytes of memory of ours that the kernel may still read.
+    #[must_use]
+    pub fn referenced(&self) -> u64 {
+        self.pending.as_ref().map_or(0, |pending| pending.ledger.referenced())
+    }
+
+    /// Asks for a report at `at` and then every so many bytes until `last`,
+    /// unless reports are under way: they then go on until `last`.
+    pub(crate) fn continue_reports(&mut self, at: Position, every: u64, last: Position) {
+        match self.pending.as_mut().and_then(|pending| pending.report.as_mut()) {
+            Some(report) => (report.every, report.last) = (every, last),
+            None => {
+                self.report(Report { at, every, last });
+            }
+        }
+    }
+
+    /// Asks for a report; false when nothing is to be sent that one could be
+    /// asked about.
+    fn report(&mut self, report: Report) -> bool {
+        let accepted = self.accepted_position();
+        if report.at <= accepted {
+            return false;
+        }
+        self.learn();
+        match &mut self.pending {
+            Some(pending) => {
+                pending.report = Some(report);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes what is on the error queue, if an event has said that something is.
+    pub(crate) fn take_reports(&mut self) {
+        // Nobody asked for anything: a look at a null pointer.
+        if self.learned.is_none() {
+            return;
+        }
+        if let Some(edge) = self.readiness.error() {
+            self.readiness.clear_error(edge);
+            // An error here is an interruption at most: SIOCOUTQ and the next
+            // event make up for it.
+            let _ = self.drain_reports();
+        }
+    }
+
+    /// Takes what is on the error queue.
+    pub(crate) fn drain_reports(&mut self) -> io::Result<()> {
+        loop {
+            let entry = match errqueue::next(self.fd()) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            // Reports of acknowledgements wake, and say nothing else.
+            let Entry::Released { first, last, copied } = entry else { continue };
+            let Some(pending) = &mut self.pending else { continue };
+            let bytes = pending.ledger.handle_released(first, last, copied);
+            pending.buffers.sweep(&pending.ledger);
+            let position = pending.ledger.accepted();
+            if let Some(learned) = &mut self.learned {
+                learned.locator.handle_released(first, last, copied, position);
+            }
+            if copied {
+                self.context
+                    .counters
+                    .add(WayBytes { zerocopy_copied: bytes, ..WayBytes::default() });
+            }
+        }
+    }
+}
