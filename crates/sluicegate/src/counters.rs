@@ -54,6 +54,18 @@ impl WayBytes {
     }
 }
 
+impl std::fmt::Display for WayBytes {
+    /// For people. What went by reference is told where there is any.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let WayBytes { copied, sendfile, spliced, zerocopy, zerocopy_copied } = self;
+        write!(f, "{copied} copied, {sendfile} by sendfile, {spliced} spliced")?;
+        if *zerocopy > 0 {
+            write!(f, ", {zerocopy} by reference ({zerocopy_copied} of them copied after all)")?;
+        }
+        Ok(())
+    }
+}
+
 /// Counters that several sockets share. Any thread may read them at any time.
 #[derive(Debug, Default)]
 pub struct Counters {

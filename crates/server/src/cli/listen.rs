@@ -19,8 +19,9 @@ pub(super) struct Listen {
     /// Threads that serve connections [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
-    /// The way in which files are sent: chosen by size, or always the one
-    /// named (for a bug or a measurement).
+    /// The way in which content is sent: chosen by kind and size, or always the
+    /// one named (for a bug or a measurement). `copy` is for files and memory,
+    /// `sendfile` and `splice` for files, `zerocopy` for memory.
     #[arg(long, value_enum, default_value_t = StrategyName::Auto)]
     strategy: StrategyName,
 }
@@ -31,6 +32,7 @@ enum StrategyName {
     Copy,
     Sendfile,
     Splice,
+    Zerocopy,
 }
 
 impl StrategyName {
@@ -40,6 +42,7 @@ impl StrategyName {
             StrategyName::Copy => Some(Way::Copy),
             StrategyName::Sendfile => Some(Way::Sendfile),
             StrategyName::Splice => Some(Way::Splice),
+            StrategyName::Zerocopy => Some(Way::Zerocopy),
         };
         Strategy { forced, ..Strategy::default() }
     }

@@ -52,13 +52,7 @@ pub(crate) fn run() -> Result<()> {
                 let files = Arc::clone(&files);
                 serve::run(&plan, &named, move || Ok(files.worker()))?
             };
-            tell(format_args!(
-                "sent {} bytes: {} copied, {} by sendfile, {} spliced",
-                sent.total(),
-                sent.copied,
-                sent.sendfile,
-                sent.spliced
-            ));
+            tell(format_args!("sent {} bytes: {sent}", sent.total()));
             tell(format_args!("{}", files.counters()));
             Ok(())
         }

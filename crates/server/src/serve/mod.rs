@@ -6,13 +6,14 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sluicegate::os::{Signal, Signals, raise_descriptors};
-use sluicegate::{SendContext, Strategy, WayBytes};
+use sluicegate::{SendContext, SocketLimits, Strategy, WayBytes};
 use sluicegate_http::Handler;
 
 use self::balance::Balance;
@@ -102,8 +103,24 @@ where
     Ok(context.counters.ways())
 }
 
+/// What a client that reads slowly, or is gone, may hold of the kernel.
+///
+/// Unsent bytes: the kernel would let the send buffer of one connection grow to
+/// `tcp_wmem`'s 4 MiB. Time: the send timeout (`Limits::send`) gives a client
+/// up that acknowledges nothing while it is served; this is for what is left
+/// behind when its connection was closed with bytes under way.
+const CONNECTION: SocketLimits = SocketLimits {
+    unsent: Some(1024 * 1024),
+    send_buffer: None,
+    unacknowledged: Some(Duration::from_secs(120)),
+};
+
 fn open(address: SocketAddr) -> Result<Arc<OwnedFd>> {
-    sluicegate::listen(address).map_err(|error| {
+    let listener = sluicegate::listen(address).and_then(|listener| {
+        // Its connections inherit them.
+        CONNECTION.apply(listener.as_fd()).map(|()| listener)
+    });
+    listener.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => "; another program has it, --listen takes another",
             io::ErrorKind::PermissionDenied => {

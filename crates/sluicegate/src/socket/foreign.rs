@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use sluicegate_sys::errqueue;
 
 use super::Socket;
-use super::kernel::Reports;
+use super::kernel::{References, Reports};
 use crate::locality::{Locality, Locator};
 use crate::position::Position;
 use crate::readiness::Readiness;
@@ -64,6 +64,7 @@ impl<R: Readiness> Socket<R> {
     pub(crate) fn keep_error_queue_empty(&mut self) {
         let learned = self.learn();
         learned.reports = Reports::Refused;
+        learned.references = References::Refused;
         learned.locator = Locator::new(Some(Locality::Local));
     }
 }
