@@ -94,3 +94,32 @@ fn cancelling_takes_back_what_was_not_accepted() {
     assert_eq!(queue.cancel().get(), 4);
     assert_eq!((queue.end().get(), queue.is_empty()), (4, true));
 }
+
+#[test]
+fn memory_goes_by_reference_as_the_gate_says() {
+    let len = 3 * usize::try_from(REFERENCES).unwrap();
+    let mut queue = queue(vec![memory(10), (Segment::memory(vec![0; len]), Way::Zerocopy)]);
+    let ask = |queue: &SendQueue<u8>| match queue.poll_transmit() {
+        Some(Transmit::Send { by_reference, more }) => {
+            (by_reference, more, queue.slices().map(<[u8]>::len).sum::<usize>())
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ask(&queue), (false, false, len + 10), "closed: all in one copy");
+    queue.set_gate(Gate::Probe);
+    assert_eq!(ask(&queue), (false, true, 10));
+    queue.handle_accepted(10);
+    assert_eq!(ask(&queue), (true, true, 1024));
+    queue.handle_accepted(1024);
+    assert_eq!(ask(&queue), (false, false, len - 1024), "asked: copied until the answer");
+    queue.set_gate(Gate::Open);
+    assert_eq!(ask(&queue), (true, true, 1 << 20));
+    queue.handle_no_buffers();
+    assert_eq!(ask(&queue), (false, true, STAGE));
+    queue.handle_accepted(STAGE as u64 - 1);
+    assert_eq!(ask(&queue), (false, true, 1));
+    queue.handle_accepted(1);
+    assert_eq!(ask(&queue), (true, true, 1 << 20), "references are tried again");
+    assert!(queue.handle_refused());
+    assert_eq!(ask(&queue), (false, false, len - 1024 - STAGE));
+}
