@@ -10,8 +10,10 @@
 //!
 //! Three words, never mixed: *accepted* (a send call took the bytes; the
 //! kernel owns the job), *acked* (the peer's TCP acknowledged them),
-//! *released* (the kernel holds no reference to their pages any more; not yet
-//! reported by this version).
+//! *released* (the kernel holds no reference to their pages any more, because
+//! it copied them or has reported it). [`Socket::accepted`], [`Socket::acked`]
+//! and [`Socket::released`] wait for them; an [`AckQueue`] tells of the second
+//! in an event loop of one's own, and [`AckSignals`] by signal.
 //!
 //! The crate knows nothing of HTTP.
 

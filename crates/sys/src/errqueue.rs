@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,22 @@ struct Control([u8; CONTROL]);
 /// here, and is not taken away.
 pub fn next(socket: BorrowedFd<'_>) -> io::Result<Option<Entry>> {
     let mut control = Control([0; CONTROL]);
+    Ok(receive(socket, &mut control)?.map(decode))
+}
+
+/// As [`next`], with the moment at which the kernel made the entry, if it tells
+/// one: for [`Entry::Acked`] the moment at which it processed the
+/// acknowledgement, on the clock of [`SystemTime`].
+///
+/// # Errors
+/// As [`next`].
+pub fn next_with_time(socket: BorrowedFd<'_>) -> io::Result<Option<(Entry, Option<SystemTime>)>> {
+    let mut control = Control([0; CONTROL]);
+    Ok(receive(socket, &mut control)?.map(|control| (decode(control), decode_time(control))))
+}
+
+/// The control messages of the next entry.
+fn receive<'a>(socket: BorrowedFd<'_>, control: &'a mut Control) -> io::Result<Option<&'a [u8]>> {
     // The payload, of which there is none (OPT_TSONLY) or which nobody needs.
     let mut byte = [0_u8; 1];
     let mut iov = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: byte.len() };
@@ -90,7 +107,7 @@ pub fn next(socket: BorrowedFd<'_>) -> io::Result<Option<Entry>> {
     }
     // Distrusted: never past what we own.
     let len = (message.msg_controllen as usize).min(CONTROL);
-    Ok(Some(decode(&control.0[..len])))
+    Ok(Some(&control.0[..len]))
 }
 
 /// What the control messages of an error-queue entry say. Whatever the bytes
@@ -109,6 +126,31 @@ pub fn decode(control: &[u8]) -> Entry {
         }
     }
     nothing
+}
+
+/// The software time stamp of an error-queue entry: the first of the three of
+/// `struct scm_timestamping`. `None` where there is none, whatever the bytes are.
+#[must_use]
+pub fn decode_time(control: &[u8]) -> Option<SystemTime> {
+    const LONG: usize = size_of::<libc::c_long>();
+    let mut rest = control;
+    while let Some((level, kind, data, behind)) = message(rest) {
+        rest = behind;
+        // SCM_TIMESTAMPING has the number of the option that asks for it.
+        if level != libc::SOL_SOCKET || kind != libc::SO_TIMESTAMPING {
+            continue;
+        }
+        let (seconds, data) = data.split_first_chunk::<LONG>()?;
+        let (nanoseconds, _) = data.split_first_chunk::<LONG>()?;
+        let seconds = u64::try_from(libc::c_long::from_ne_bytes(*seconds)).ok()?;
+        let nanoseconds = u32::try_from(libc::c_long::from_ne_bytes(*nanoseconds)).ok()?;
+        // All zeroes where only the card has stamped it.
+        if nanoseconds >= 1_000_000_000 || (seconds, nanoseconds) == (0, 0) {
+            return None;
+        }
+        return UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds));
+    }
+    None
 }
 
 /// The first control message, as level, type and data, and what follows it:
@@ -245,6 +287,45 @@ mod tests {
         theirs.read_exact(&mut [0; 5]).unwrap();
         std::thread::sleep(Duration::from_millis(60));
         assert_eq!(next(ours.as_fd()).unwrap(), None);
+    }
+
+    #[test]
+    fn an_acknowledgement_tells_when_it_came() {
+        let (mut ours, mut theirs) = pair();
+        let numbering = number_acks(ours.as_fd()).unwrap();
+        report_acks(ours.as_fd(), numbering, true).unwrap();
+        let before = SystemTime::now();
+        ours.write_all(b"hello").unwrap();
+        theirs.read_exact(&mut [0; 5]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let time = loop {
+            if let Some((entry, time)) = next_with_time(ours.as_fd()).unwrap() {
+                assert!(matches!(entry, Entry::Acked { .. }), "{entry:?}");
+                break time.unwrap();
+            }
+            assert!(Instant::now() < deadline, "no entry came");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert!(before <= time && time <= SystemTime::now(), "{before:?} {time:?}");
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_not_told() {
+        let stamp = |seconds: libc::c_long, nanoseconds: libc::c_long| {
+            let mut bytes = Vec::new();
+            let data = [seconds, nanoseconds, 0, 0, 0, 0].map(libc::c_long::to_ne_bytes).concat();
+            bytes.extend((size_of::<usize>() + 8 + data.len()).to_ne_bytes());
+            bytes.extend(libc::SOL_SOCKET.to_ne_bytes());
+            bytes.extend(libc::SO_TIMESTAMPING.to_ne_bytes());
+            bytes.extend(data);
+            decode_time(&bytes)
+        };
+        assert_eq!(stamp(7, 5), Some(UNIX_EPOCH + Duration::new(7, 5)));
+        for (seconds, nanoseconds) in [(0, 0), (-1, 5), (7, 1_000_000_000), (7, -1)] {
+            assert_eq!(stamp(seconds, nanoseconds), None);
+        }
+        assert_eq!(decode_time(&[]), None);
+        assert_eq!(decode_time(&[0xff; 64]), None);
     }
 
     #[test]

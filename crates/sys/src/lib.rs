@@ -25,9 +25,13 @@ pub mod errqueue;
 #[cfg(target_os = "linux")]
 pub mod file;
 #[cfg(target_os = "linux")]
+pub mod io_signal;
+#[cfg(target_os = "linux")]
 pub mod limits;
 #[cfg(all(target_os = "linux", feature = "tokio"))]
 pub mod nested;
+#[cfg(target_os = "linux")]
+pub mod memfd;
 #[cfg(target_os = "linux")]
 pub mod open;
 #[cfg(target_os = "linux")]
@@ -44,6 +48,8 @@ pub mod splice;
 pub mod tcp_info;
 #[cfg(target_os = "linux")]
 pub mod timer;
+#[cfg(target_os = "linux")]
+pub mod tun;
 #[cfg(target_os = "linux")]
 pub mod wake;
 #[cfg(target_os = "linux")]

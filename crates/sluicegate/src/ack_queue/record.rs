@@ -12,7 +12,7 @@ use super::sends::{Grown, Tag};
 ///        since the last event
 /// ```
 /// 32 bits of count end at 4 GiB: it saturates, and what is beyond it is lost
-/// to a reader of this form. [`super::Acked`] has the `u64` total beside it.
+/// to a reader of this form. [`super::Grown`] has the `u64` total beside it.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 #[cfg_attr(target_arch = "x86_64", repr(packed))]

@@ -350,6 +350,10 @@ impl Slot {
         if self.sends.is_empty() {
             return Ok(());
         }
+        // A connection that is gone never acknowledges: its count stays. Asked
+        // before the count, since it may go after it has acknowledged all.
+        let is_gone = (self.polled.is_hung_up() || self.watch == Watch::Theirs)
+            && tcp_info::tcp_info(self.socket.as_fd()).is_ok_and(|info| info.closed);
         let progress = self.socket.progress().map_err(SendError::Connection)?;
         self.sends.handle_acked(progress.acked, |grown| events.push_back(Event::Acked(id, grown)));
         if progress.acked > self.acked {
@@ -358,11 +362,7 @@ impl Slot {
         } else {
             self.pause = (self.pause * 2).min(self.watch.pauses().1);
         }
-        // A connection that is gone never acknowledges: its count stays.
-        let is_over = !self.sends.is_empty()
-            && (self.polled.is_hung_up() || self.watch == Watch::Theirs)
-            && tcp_info::tcp_info(self.socket.as_fd()).is_ok_and(|info| info.closed);
-        if is_over {
+        if is_gone && !self.sends.is_empty() {
             return Err(SendError::Connection(io::ErrorKind::ConnectionReset.into()));
         }
         Ok(())
