@@ -28,10 +28,12 @@ pub mod file;
 pub mod io_signal;
 #[cfg(target_os = "linux")]
 pub mod limits;
-#[cfg(all(target_os = "linux", feature = "tokio"))]
-pub mod nested;
+#[cfg(target_os = "linux")]
+pub mod mapping;
 #[cfg(target_os = "linux")]
 pub mod memfd;
+#[cfg(all(target_os = "linux", feature = "tokio"))]
+pub mod nested;
 #[cfg(target_os = "linux")]
 pub mod open;
 #[cfg(target_os = "linux")]

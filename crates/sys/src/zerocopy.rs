@@ -27,6 +27,28 @@ pub fn allow(socket: BorrowedFd<'_>) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether somebody has allowed calls of [`send`] on this socket, and may have
+/// made some: nobody else can then tell which numbers their calls will have.
+///
+/// # Errors
+/// As [`allow`].
+pub fn is_allowed(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut is_on: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes one int through the pointer, as the length
+    // says, and that length itself; both live until the call is over.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ZEROCOPY,
+            (&raw mut is_on).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(is_on != 0) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Hands `slices`, one after another, to the socket by reference; `more` says
 /// that others follow at once. Returns how many bytes were accepted. Each call
 /// that succeeds has the next number, from 0 on, in [`crate::errqueue::Entry::Released`].
@@ -74,7 +96,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
+        assert!(!is_allowed(ours.as_fd()).unwrap());
         allow(ours.as_fd()).unwrap();
+        assert!(is_allowed(ours.as_fd()).unwrap());
         let content = vec![7_u8; 300];
         for _ in 0..2 {
             assert_eq!(send(ours.as_fd(), &[IoSlice::new(&content)], false).unwrap(), 300);

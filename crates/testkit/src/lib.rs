@@ -6,7 +6,9 @@
 
 pub mod browser;
 pub mod corpus;
+pub mod inject;
 pub mod lab;
 pub mod need;
 pub mod process;
 pub mod scripted;
+pub mod vm;

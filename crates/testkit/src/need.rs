@@ -21,8 +21,9 @@ use std::{env, fs, thread};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::lab::{Lab, LabError};
+use crate::lab::{Lab, LabError, Wire};
 use crate::process::find_program;
+use crate::vm;
 pub use record::SkippedTests;
 
 /// The environment variable that, set to `required`, makes a test with an unmet need fail.
@@ -44,6 +45,12 @@ pub enum Need {
     /// All of [`Need::NetworkNamespaces`], `tc`, and a kernel with `tbf`: a [`Lab`] whose wire
     /// can be throttled.
     Throttle,
+    /// All of [`Need::NetworkNamespaces`], and `/dev/net/tun`: to be able to build a
+    /// [`Lab::wire`].
+    TrueWire,
+    /// All of [`Need::NetworkNamespaces`], `/dev/net/tun`, qemu, busybox and a kernel: to be able
+    /// to boot a [`Vm`](crate::vm::Vm). `.ci/vm` fetches what can be fetched.
+    VirtualMachine,
     /// So many open descriptors. A soft limit that is lower is raised, for the whole process.
     Descriptors(u64),
     /// At least this kernel, for example `Kernel(6, 5)` for `cachestat`.
@@ -73,6 +80,15 @@ impl Need {
                 let try_it = || Lab::veth().and_then(|lab| lab.throttle(PROBE_RATE));
                 LACK.get_or_init(|| try_it().err().map(|error| reason(&error))).clone()
             }
+            Self::TrueWire => {
+                static LACK: OnceLock<Option<String>> = OnceLock::new();
+                let try_it = || Lab::wire(Wire::default());
+                LACK.get_or_init(|| try_it().err().map(|error| reason(&error))).clone()
+            }
+            Self::VirtualMachine => {
+                static LACK: OnceLock<Option<String>> = OnceLock::new();
+                LACK.get_or_init(vm::lack).clone()
+            }
             Self::Descriptors(count) => raise_descriptor_limit(count).err(),
             Self::Kernel(major, minor) => {
                 let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -90,6 +106,8 @@ impl Need {
             Self::Root => "to run as root".to_owned(),
             Self::NetworkNamespaces => format!("network namespaces ({detail})"),
             Self::Throttle => format!("a wire that `tc` can throttle ({detail})"),
+            Self::TrueWire => format!("a wire of TUN devices ({detail})"),
+            Self::VirtualMachine => format!("a virtual machine ({detail})"),
             Self::Descriptors(count) => format!("{count} descriptors ({detail})"),
             Self::Kernel(major, minor) => format!("Linux {major}.{minor} ({detail})"),
             Self::Fact { what, .. } => what.to_owned(),

@@ -1,50 +1,20 @@
-//! The lab itself: its wire carries, its throttle holds, and nothing of it stays behind.
+//! The lab itself: a veth carries, its throttle holds, and nothing of it stays behind.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+mod hosts;
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use sluicegate_testkit::lab::{Host, Lab};
+use hosts::{SOON, assert_gone, connection, files_of, transfer};
+use sluicegate_testkit::lab::Lab;
 use sluicegate_testkit::need::Need;
 use sluicegate_testkit::process::{Child, find_program};
 use sluicegate_testkit::require;
-
-const SOON: Duration = Duration::from_secs(10);
-
-/// Two sockets, one on each host, connected over the wire.
-fn connection(lab: &Lab) -> (TcpStream, TcpStream) {
-    let listener = lab.server().enter(|| TcpListener::bind((lab.server().address(), 0)));
-    let listener = listener.expect("the host is there").expect("all its ports are free");
-    let address = listener.local_addr().expect("it is bound");
-    let client = lab.client().enter(|| TcpStream::connect_timeout(&address, SOON));
-    let client = client.expect("the host is there").expect("the wire carries");
-    let (server, peer) = listener.accept().expect("the client has connected");
-    assert_eq!(peer.ip(), lab.client().address());
-    for socket in [&server, &client] {
-        socket.set_read_timeout(Some(SOON)).expect("a valid timeout");
-        socket.set_write_timeout(Some(SOON)).expect("a valid timeout");
-    }
-    (server, client)
-}
-
-/// Sends so many bytes, and returns once the last one is read.
-fn transfer(sender: &mut TcpStream, receiver: &mut TcpStream, length: usize) {
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let sent = sender.write_all(&vec![7; length]);
-            sent.expect("the receiver reads");
-        });
-        let received = receiver.read_exact(&mut vec![0; length]);
-        received.expect("the sender sends");
-    });
-}
 
 /// How long one MiB takes from the server to the client, on a connection that knows nothing yet
 /// of the wire's rate.
@@ -53,21 +23,6 @@ fn time_of_a_mebibyte(lab: &Lab) -> Duration {
     let began = Instant::now();
     transfer(&mut server, &mut client, 1 << 20);
     began.elapsed()
-}
-
-/// The devices of the namespace behind a file, except the loopback.
-fn devices(namespace: &File) -> Vec<String> {
-    thread::scope(|scope| {
-        let table = scope.spawn(|| {
-            let network = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(namespace.as_fd(), network).expect("root may enter");
-            fs::read_to_string("/proc/thread-self/net/dev").expect("every thread has it")
-        });
-        let table = table.join().expect("the thread does not panic");
-        let names = table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
-        // Tunnels that some kernels put into every namespace have nothing to do with a lab.
-        names.filter(|name| name.starts_with("eth")).map(str::to_owned).collect()
-    })
 }
 
 #[test]
@@ -127,27 +82,11 @@ fn a_throttled_wire_keeps_its_rate() {
     assert!(free < throttled / 2, "{free:?} after {throttled:?}");
 }
 
-/// What is left of a lab is asked through these files: they keep the namespaces themselves.
-fn files(lab: &Lab) -> [(PathBuf, File); 2] {
-    [lab.server(), lab.client()].map(|host: &Host| {
-        let file = File::open(host.path()).expect("the namespace is there");
-        assert_eq!(devices(&file), ["eth0"]);
-        (host.path(), file)
-    })
-}
-
-fn assert_gone(files: &[(PathBuf, File)]) {
-    for (path, namespace) in files {
-        assert!(!path.exists(), "{}", path.display());
-        assert_eq!(devices(namespace), [""; 0]);
-    }
-}
-
 #[test]
 fn nothing_stays_when_a_lab_is_dropped_while_its_sockets_live() {
     require!(Need::NetworkNamespaces);
     let lab = Lab::veth().expect("a lab");
-    let files = files(&lab);
+    let files = files_of(&lab);
     let _sockets = connection(&lab);
     drop(lab);
     assert_gone(&files);
@@ -159,7 +98,7 @@ fn nothing_stays_when_a_test_panics() {
     let mut opened = None;
     let panic = catch_unwind(AssertUnwindSafe(|| {
         let lab = Lab::veth().expect("a lab");
-        opened = Some(files(&lab));
+        opened = Some(files_of(&lab));
         panic!("as asked");
     }));
     assert!(panic.is_err());

@@ -9,7 +9,7 @@ use std::{process, thread};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{LabError, tool, wire};
+use super::{LabError, link, tool};
 use crate::process::start_time;
 
 /// Where `ip netns` keeps the files that stand for namespaces.
@@ -102,7 +102,7 @@ fn remove(name: &str) -> Result<(), LabError> {
     kill_processes(name);
     // The veth would go with the namespace; but the kernel does that later, and not at all while
     // a socket of the namespace is open somewhere. The other end may have taken it away already.
-    let _ = tool::run("ip", &["-n", name, "link", "delete", "dev", wire::DEVICE]);
+    let _ = tool::run("ip", &["-n", name, "link", "delete", "dev", link::DEVICE]);
     match tool::run("ip", &["netns", "delete", name]) {
         // Another process swept at the same time.
         Err(_) if !Path::new(DIRECTORY).join(name).exists() => Ok(()),
