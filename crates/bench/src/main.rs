@@ -6,7 +6,14 @@
 //!                                                   [--check]
 //! cargo run --release -p sluicegate-bench -- crossover [--quick] [--network lo,veth]
 //!                                                      [--size 16KiB,64KiB]
+//! cargo run --release -p sluicegate-bench -- figure2 [--quick] [--network veth50,veth,wire50]
+//!                                                      [--peer HOST[:PORT]] [--bare] [--check]
+//! cargo run --release -p sluicegate-bench -- figure3 [--quick] [--network lo,veth]
+//!                                                      [--peer HOST[:PORT]] [--check]
+//! cargo run --release -p sluicegate-bench -- ack-blocking [--quick] [--check]
+//!                                                      [--network lo,veth,veth50,far50]
 //! cargo run --release -p sluicegate-bench -- figure7 [--quick] [--network lo,veth] [--check]
+//! cargo run --release -p sluicegate-bench -- slow [--quick] [--check]
 //! ```
 //!
 //! # What a run is
@@ -17,6 +24,12 @@
 //! core by what it delivered; the time of its own threads stands beside it. *Floors* are loops
 //! of this program that answer without serving: what a server costs above its floor is its own
 //! doing. Every answer is checked, and a single wrong one voids the run.
+//!
+//! # Over a real network
+//! `sluicegate-bench peer --listen ADDR` on one host is the client of `figure2 --peer HOST` and
+//! `figure3 --peer HOST` on another, which runs the servers on its core 0. The peer's port (7363
+//! unless it is named) must be reachable from there, and any port of there from the peer. See
+//! [`peer_host`].
 //!
 //! # What it leaves
 //! `runs/<UTC date>-<experiment>/`: `machine.json`, `rounds.jsonl` (every window of every round,
@@ -31,6 +44,7 @@
 //!   accounts at the very moments between which it counts answers.
 //! - [`floor`]: the bare loops (`sluicegate-bench floor …`).
 //! - [`peer`]: how each server is started.
+//! - [`peer_host`]: the client of Figures 2 and 3, which may be on another host.
 //! - [`experiment`]: what is asked of whom, what is reported, and the targets.
 
 #![forbid(unsafe_code)]
@@ -40,6 +54,7 @@ mod experiment;
 mod floor;
 mod harness;
 mod peer;
+mod peer_host;
 
 use std::process::ExitCode;
 
@@ -62,6 +77,22 @@ enum Command {
     Crossover(experiment::crossover::Crossover),
     /// Ways to join head, file and tail, by size of the file; packets, system calls.
     Figure7(experiment::figure7::Figure7),
+    /// The client's side of figure2 and figure3, on another host.
+    Peer(peer_host::PeerHost),
+    /// Download times by size of the file: `send`, `sendfile` and ours.
+    Figure2(experiment::figure2::Figure2),
+    /// How long handing a file over holds its caller, by size of the file.
+    Figure3(experiment::figure3::Figure3),
+    /// A `sendfile` that blocks until all is acknowledged, many connections on one loop, and ours.
+    AckBlocking(experiment::ack_blocking::AckBlocking),
+    /// Very many slow downloads at once: memory, CPU, and whether one is starved.
+    Slow(experiment::slow::Slow),
+    /// Images made in memory and sent in three ways and ours: CPU, and when the buffer is free.
+    Reuse(experiment::reuse::Reuse),
+    /// How long after the peer's acknowledgement the sender is told: epoll, signal, polling.
+    AckDelay(experiment::ack_delay::AckDelay),
+    /// What acknowledgement events cost a stream at full speed.
+    Tracking(experiment::tracking::Tracking),
     /// A client, started by an experiment.
     #[command(hide = true, subcommand)]
     Client(client::Client),
@@ -71,6 +102,15 @@ enum Command {
     /// A bare loop that joins head, file and tail, started by an experiment.
     #[command(hide = true)]
     Figure7Floor(floor::figure7::Figure7Floor),
+    /// A bare loop that hands a file over, started by an experiment.
+    #[command(hide = true)]
+    Figure3Floor(floor::figure3::Figure3Floor),
+    /// A bare loop that makes images and sends them, started by an experiment.
+    #[command(hide = true)]
+    ReuseFloor(floor::reuse::ReuseFloor),
+    /// A bare loop that is told how far its peer is, started by an experiment.
+    #[command(hide = true)]
+    TrackingFloor(floor::tracking::TrackingFloor),
     /// Runs a program on one core, started by an experiment.
     #[command(hide = true)]
     Pinned(harness::pinned::Pinned),
@@ -82,7 +122,31 @@ fn main() -> Result<ExitCode> {
             harness::interrupt::listen()?;
             experiment.run()?
         }
+        Command::Figure2(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
+        Command::Figure3(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
+        Command::AckBlocking(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
         Command::Figure7(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
+        Command::Reuse(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
+        Command::AckDelay(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
+        Command::Tracking(experiment) => {
             harness::interrupt::listen()?;
             experiment.run()?
         }
@@ -90,9 +154,20 @@ fn main() -> Result<ExitCode> {
             harness::interrupt::listen()?;
             experiment.run().map(|()| true)?
         }
+        Command::Slow(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
         Command::Client(client) => client.run().map(|()| true)?,
         Command::Floor(floor) => floor.run().map(|()| true)?,
         Command::Figure7Floor(floor) => floor.run().map(|()| true)?,
+        Command::Figure3Floor(floor) => floor.run().map(|()| true)?,
+        Command::ReuseFloor(floor) => floor.run().map(|()| true)?,
+        Command::TrackingFloor(floor) => floor.run().map(|()| true)?,
+        Command::Peer(peer) => {
+            harness::interrupt::listen()?;
+            peer.run().map(|()| true)?
+        }
         Command::Pinned(pinned) => pinned.exec().map(|()| true)?,
     };
     Ok(if acceptable { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use sluicegate_testkit::corpus;
 
 /// How much of a body is compared. The length always is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Check {
     /// Every byte.
     Whole,

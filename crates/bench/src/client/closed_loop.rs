@@ -61,6 +61,10 @@ pub(crate) struct ClosedLoop {
     /// Ends the window after so many answers instead.
     #[arg(long, conflicts_with = "window")]
     requests: Option<u64>,
+    /// Waits for answers of any size instead of asking without end: the relay of a wire has the
+    /// same core.
+    #[arg(long)]
+    waits: bool,
     /// The core of the server.
     #[arg(long)]
     server_cpu: usize,
@@ -101,7 +105,7 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    fn of(nanoseconds: &Histogram<u64>) -> Self {
+    pub(crate) fn of(nanoseconds: &Histogram<u64>) -> Self {
         let at = |quantile| nanoseconds.value_at_quantile(quantile) as f64 / 1e3;
         let max = nanoseconds.max() as f64 / 1e3;
         Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max }
@@ -234,7 +238,7 @@ impl Clients {
             buffer: vec![0; BUFFER],
             answers: 0,
             latency: Histogram::new(3)?,
-            is_download: resource.length >= DOWNLOAD,
+            is_download: resource.length >= DOWNLOAD || plan.waits,
         };
         for key in 0..*count {
             clients.ask(key)?;

@@ -6,6 +6,7 @@ mod answer;
 mod body;
 mod closed_loop;
 mod idle;
+mod slow;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -13,13 +14,13 @@ use std::net::{SocketAddr, TcpStream};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
-#[cfg(test)]
 pub(crate) use answer::Answer;
 pub(crate) use body::Check;
-#[cfg(test)]
-pub(crate) use closed_loop::Latency;
-pub(crate) use closed_loop::{ClosedLoop, Load};
+pub(crate) use closed_loop::{ClosedLoop, Latency, Load};
 pub(crate) use idle::{Idle, IdleMemory};
+#[cfg(test)]
+pub(crate) use slow::{KernelMemory, Rates};
+pub(crate) use slow::{Slow, SlowLoad, Work};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Client {
@@ -27,6 +28,8 @@ pub(crate) enum Client {
     Load(ClosedLoop),
     /// Connections that have been served once and then say nothing.
     Idle(Idle),
+    /// Very many downloads, each read at a fixed rate.
+    Slow(Slow),
 }
 
 impl Client {
@@ -34,6 +37,7 @@ impl Client {
         let line = match self {
             Self::Load(load) => serde_json::to_string(&load.run()?)?,
             Self::Idle(idle) => serde_json::to_string(&idle.run()?)?,
+            Self::Slow(slow) => serde_json::to_string(&slow.run()?)?,
         };
         println!("{line}");
         Ok(())

@@ -67,11 +67,20 @@ impl Cell {
         Apart::BOTH.into_iter().flat_map(move |apart| peers.clone().map(move |&peer| (peer, apart)))
     }
 
-    /// What a peer cost in each round that counts, near and far together: a round in which all
+    /// A figure of a peer in each round that counts, near and far together: a round in which all
     /// servers had the same cores.
-    pub(super) fn all_costs(&self, peer: Peer) -> Option<Vec<f64>> {
-        let [near, far] = Apart::BOTH.map(|apart| self.costs(peer, apart));
+    pub(super) fn all_figures(
+        &self,
+        peer: Peer,
+        figure: impl Fn(&Load) -> f64,
+    ) -> Option<Vec<f64>> {
+        let [near, far] = Apart::BOTH.map(|apart| self.figures(peer, apart, &figure));
         Some([near?, far?].concat())
+    }
+
+    /// What a peer cost in each round that counts.
+    pub(super) fn all_costs(&self, peer: Peer) -> Option<Vec<f64>> {
+        self.all_figures(peer, |load| self.workload.unit.core_cost(load))
     }
 
     /// Of each round that counts: one by another, near and far together.

@@ -1,10 +1,18 @@
 //! What is measured, and what must come out.
 
+pub(crate) mod ack_blocking;
+pub(crate) mod ack_delay;
 mod cell;
 mod contents;
 pub(crate) mod crossover;
+mod downloads;
+pub(crate) mod figure2;
+pub(crate) mod figure3;
 pub(crate) mod figure7;
 mod record;
+pub(crate) mod reuse;
 mod session;
+pub(crate) mod slow;
 pub(crate) mod static_files;
+pub(crate) mod tracking;
 mod workload;

@@ -13,15 +13,15 @@ use super::workload::Workload;
 use crate::client::{Check, Load};
 use crate::harness::interrupt;
 use crate::harness::machine::{Machine, version};
-use crate::harness::network::Network;
+use crate::harness::network::{Network, Side};
 use crate::harness::pinned::{answer_of, own_path, pinned};
 use crate::harness::round::{Rounds, fault, order};
 use crate::harness::run_dir::RunDir;
 use crate::peer::{self, Peer, Place, Running};
 
 /// The core of the server, and the one of everybody else.
-const SERVER_CPU: usize = 0;
-const CLIENT_CPU: usize = 1;
+pub(super) const SERVER_CPU: usize = 0;
+pub(super) const CLIENT_CPU: usize = 1;
 
 /// A client that has not finished by then is stuck.
 pub(super) const CLIENT_LIMIT: Duration = Duration::from_secs(120);
@@ -79,17 +79,18 @@ impl Session {
         self.skipped.push(what);
     }
 
-    /// The networks that are wanted and can be had; without a wish, all of them.
+    /// The networks that are wanted and can be had; without a wish, `lo` and `veth`.
     pub(super) fn networks(&mut self, wanted: &[String]) -> Vec<Network> {
-        let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+        let wanted: Vec<&str> = if wanted.is_empty() {
+            vec!["lo", "veth"]
+        } else {
+            wanted.iter().map(String::as_str).collect()
+        };
         let mut networks = Vec::new();
-        if wants("lo") {
-            networks.push(Network::Loopback);
-        }
-        if wants("veth") {
-            match Network::veth() {
+        for name in wanted {
+            match Network::by_name(name) {
                 Ok(network) => networks.push(network),
-                Err(error) => self.skip(format!("everything over veth: {error:#}")),
+                Err(error) => self.skip(format!("everything over {name}: {error:#}")),
             }
         }
         networks
@@ -102,7 +103,17 @@ impl Session {
         peer: Peer,
         contents: Contents,
     ) -> Result<Running> {
-        let place = Place { side: network.server(), cpu: SERVER_CPU, root: &self.root };
+        self.start_at(network.server(), peer, contents)
+    }
+
+    /// Starts a server on a side of a network.
+    pub(super) fn start_at(
+        &self,
+        side: Side<'_>,
+        peer: Peer,
+        contents: Contents,
+    ) -> Result<Running> {
+        let place = Place { side, cpu: SERVER_CPU, root: &self.root };
         peer.start(&place, contents.name)
     }
 
@@ -179,6 +190,13 @@ impl Session {
 }
 
 impl Effort {
+    /// Of a session whose experiment has plans of its own.
+    pub(super) const NONE: Self = Self {
+        rounds: Rounds { wanted: 0, at_most: 0 },
+        warm_up: Duration::ZERO,
+        window: Duration::ZERO,
+    };
+
     fn load(&self, network: &Network, server: &Running, workload: &Workload) -> Result<Load> {
         let check = match workload.check {
             Check::Whole => "whole",

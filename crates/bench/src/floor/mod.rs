@@ -3,10 +3,14 @@
 //!
 //! What a server costs above its floor is its own doing; the rest is the kernel's.
 
+mod blocking;
+pub(crate) mod figure3;
 pub(crate) mod figure7;
 mod fixed;
+pub(crate) mod reuse;
 mod sendfile;
 mod splice;
+pub(crate) mod tracking;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -33,6 +37,10 @@ pub(crate) enum Way {
     SendfileCork,
     /// As `splice`, corked from the head to the last byte.
     SpliceCork,
+    /// Blocking `sendfile`, which holds the whole loop until everything is accepted.
+    Blocking,
+    /// The same until everything is acknowledged.
+    BlockingAcked,
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +96,8 @@ impl Floor {
             Way::Splice => serve::<splice::Splice<false>>(&listener, file, length),
             Way::SendfileCork => serve::<sendfile::Sendfile<true>>(&listener, file, length),
             Way::SpliceCork => serve::<splice::Splice<true>>(&listener, file, length),
+            Way::Blocking => serve::<blocking::Blocking<false>>(&listener, file, length),
+            Way::BlockingAcked => serve::<blocking::Blocking<true>>(&listener, file, length),
         }
         .context("cannot serve")
     }
@@ -230,6 +240,8 @@ mod tests {
                 Way::Splice => serve::<splice::Splice<false>>(&listener, file, LENGTH),
                 Way::SendfileCork => serve::<sendfile::Sendfile<true>>(&listener, file, LENGTH),
                 Way::SpliceCork => serve::<splice::Splice<true>>(&listener, file, LENGTH),
+                Way::Blocking => serve::<blocking::Blocking<false>>(&listener, file, LENGTH),
+                Way::BlockingAcked => serve::<blocking::Blocking<true>>(&listener, file, LENGTH),
             }
         });
         let mut first = std::net::TcpStream::connect(address).unwrap();
@@ -238,6 +250,7 @@ mod tests {
             for stream in [&mut first, &mut second] {
                 stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
             }
+            // In the order in which they asked: a blocking one has no other.
             for stream in [&first, &second] {
                 let answer = Answer::new(LENGTH, 5, Check::Whole);
                 answer.receive(stream, &mut [0; 64 << 10]).unwrap();
@@ -247,7 +260,7 @@ mod tests {
 
     #[test]
     fn each_floor_answers_two_interleaved_connections_again_and_again() {
-        for way in [Way::Epoll, Way::Sendfile, Way::Splice] {
+        for way in [Way::Epoll, Way::Sendfile, Way::Splice, Way::Blocking, Way::BlockingAcked] {
             answers(way);
         }
     }

@@ -2,9 +2,11 @@
 //! statistics, and a place for the raw data. It does not know what is measured.
 
 pub(crate) mod calls;
+pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod distance;
 pub(crate) mod interrupt;
+pub(crate) mod interval;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod network;

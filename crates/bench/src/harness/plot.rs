@@ -125,52 +125,104 @@ pub(crate) struct Line {
     pub(crate) points: Vec<(u64, f64)>,
 }
 
-/// Draws lines over the binary logarithm of the size. Nothing is drawn without a point.
+/// What stands along the axes of lines. Below, the binary logarithm of a number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Axes<'a> {
+    /// What the numbers below count.
+    pub(crate) below: &'a str,
+    /// How one of them is written.
+    pub(crate) label: fn(u64) -> String,
+    /// The unit of the figures.
+    pub(crate) unit: &'a str,
+    /// Whether figures grow by powers of ten, for those that span several.
+    pub(crate) is_logarithmic: bool,
+}
+
+impl<'a> Axes<'a> {
+    /// Figures over the sizes of files.
+    pub(crate) fn sizes(unit: &'a str) -> Self {
+        Self { below: "size of the file", label: size_label, unit, is_logarithmic: false }
+    }
+
+    /// The same, growing by powers of ten.
+    pub(crate) fn logarithmic(self) -> Self {
+        Self { is_logarithmic: true, ..self }
+    }
+
+    /// Where a figure stands. What is too small for a logarithm stands at a thousandth.
+    fn place(self, figure: f64) -> f64 {
+        if self.is_logarithmic { figure.max(1e-3).log10() } else { figure }
+    }
+
+    /// What is written there.
+    fn figure(self, place: f64) -> String {
+        match (self.is_logarithmic, 10_f64.powf(place)) {
+            (true, figure) if figure < 1.0 => format!("{figure:.2}"),
+            (true, figure) => format!("{figure:.0}"),
+            (false, _) => format!("{place}"),
+        }
+    }
+}
+
+/// Draws lines over sizes. Nothing is drawn without a point.
 pub(crate) fn lines(path: &Path, title: &str, unit: &str, lines: &[Line]) -> Result<()> {
+    lines_over(path, title, Axes::sizes(unit), lines)
+}
+
+/// Draws lines. Nothing is drawn without a point.
+pub(crate) fn lines_over(path: &Path, title: &str, axes: Axes<'_>, lines: &[Line]) -> Result<()> {
     if lines.iter().all(|line| line.points.is_empty()) {
         return Ok(());
     }
-    draw_lines(path, title, unit, lines)
+    draw_lines(path, title, axes, lines)
         .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
 }
 
 fn draw_lines(
     path: &Path,
     title: &str,
-    unit: &str,
+    axes: Axes<'_>,
     lines: &[Line],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let place = |size: u64| (size as f64).log2();
     let left = points().map(|&(size, _)| place(size)).fold(f64::INFINITY, f64::min) - 0.3;
     let right = points().map(|&(size, _)| place(size)).fold(0.0, f64::max) + 0.3;
-    let top = points().map(|&(_, figure)| figure).fold(0.0, f64::max) * 1.1;
+    let figures = || points().map(|&(_, figure)| axes.place(figure));
+    let top = figures().fold(f64::NEG_INFINITY, f64::max);
+    let bottom = figures().fold(f64::INFINITY, f64::min);
+    let heights =
+        if axes.is_logarithmic { bottom - 0.2..top + 0.2 } else { 0.0..top.max(0.0) * 1.1 };
 
-    let root = SVGBackend::new(path, (820, 460)).into_drawing_area();
+    let root = SVGBackend::new(path, (900, 460)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
         .caption(title, ("sans-serif", 18))
         .margin(12)
-        .margin_right(190)
+        .margin_right(270)
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .build_cartesian_2d(left..right, 0.0..top)?;
-    let label = |exponent: &f64| size_label(exponent.exp2().round() as u64);
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .x_labels((right - left).ceil() as usize + 1)
+        .build_cartesian_2d(left..right, heights)?;
+    let label = |exponent: &f64| (axes.label)(exponent.exp2().round() as u64);
+    let figure = |place: &f64| axes.figure(*place);
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT)
+        // More would run into one another: then every second power is written.
+        .x_labels(((right - left).ceil() as usize + 1).min(13))
         .x_label_formatter(&label)
-        .x_desc("size of the file")
-        .y_desc(unit)
-        .draw()?;
+        .x_desc(axes.below)
+        .y_desc(axes.unit);
+    if axes.is_logarithmic {
+        mesh.y_label_formatter(&figure);
+    }
+    mesh.draw()?;
     let mut legend = 0;
     for Line { name, colour, is_second, points } in lines {
         let Some(&(_, last)) = points.last() else { continue };
         let colour = COLOURS[colour % COLOURS.len()];
         let style = colour.stroke_width(if *is_second { 1 } else { 2 });
         let fill = if *is_second { WHITE.filled() } else { colour.filled() };
-        let places = || points.iter().map(|&(size, figure)| (place(size), figure));
+        let places = || points.iter().map(|&(size, figure)| (place(size), axes.place(figure)));
         chart.draw_series([PathElement::new(places().collect::<Vec<_>>(), style)])?;
         chart.draw_series(places().map(|at| Circle::new(at, 3, fill)))?;
         chart.draw_series(places().map(|at| Circle::new(at, 3, colour.stroke_width(1))))?;
@@ -192,7 +244,8 @@ pub(crate) fn size_label(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{} KiB", bytes >> 10),
-        _ => format!("{} MiB", bytes >> 20),
+        1_048_576..1_073_741_824 => format!("{} MiB", bytes >> 20),
+        _ => format!("{} GiB", bytes >> 30),
     }
 }
 
@@ -239,9 +292,17 @@ mod tests {
     }
 
     #[test]
+    fn figures_that_span_powers_of_ten_stand_at_their_logarithm() {
+        let axes = Axes::sizes("µs").logarithmic();
+        assert_eq!((axes.place(100.0), axes.place(0.0)), (2.0, -3.0));
+        assert_eq!((axes.figure(3.0), axes.figure(-1.0)), ("1000".into(), "0.10".into()));
+    }
+
+    #[test]
     fn sizes_are_told_in_binary_units() {
         assert_eq!(size_label(96 << 10), "96 KiB");
         assert_eq!(size_label(2 << 20), "2 MiB");
         assert_eq!(size_label(100), "100 B");
+        assert_eq!(size_label(4 << 30), "4 GiB");
     }
 }

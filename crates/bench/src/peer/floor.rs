@@ -1,6 +1,7 @@
 //! A floor as a process: this program itself.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -15,11 +16,22 @@ pub(super) fn start(on: &Place<'_>, way: Way, file: &Path) -> Result<Started> {
     spawn(on, &["floor".to_owned(), way], file)
 }
 
-/// Starts this program with arguments that make it a floor.
+/// Starts this program with arguments that make it a floor that serves `file`.
 pub(super) fn spawn(on: &Place<'_>, arguments: &[String], file: &Path) -> Result<Started> {
+    start_with(on, |command| command.args(arguments).arg("--file").arg(file))
+}
+
+/// Starts this program with arguments that make it a floor that needs no file.
+pub(super) fn launch(on: &Place<'_>, arguments: &[String]) -> Result<Started> {
+    start_with(on, |command| command.args(arguments))
+}
+
+fn start_with(
+    on: &Place<'_>,
+    arguments: impl FnOnce(&mut Command) -> &mut Command,
+) -> Result<Started> {
     let mut command = pinned(on.side, on.cpu, &own_path()?)?;
-    command.args(arguments);
-    command.args(["--listen", &format!("{}:0", on.side.address()), "--file"]).arg(file);
+    arguments(&mut command).args(["--listen", &format!("{}:0", on.side.address())]);
     let mut child = Child::spawn(command)?;
     let address = await_address(&mut child)?;
     Ok((child, address, None))

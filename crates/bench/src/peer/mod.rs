@@ -17,7 +17,10 @@ use sluicegate_testkit::process::{Child, find_program};
 use tempfile::TempDir;
 
 use crate::floor::Way;
+use crate::floor::figure3::HandOver;
 use crate::floor::figure7::Answerer;
+use crate::floor::reuse::Maker;
+use crate::floor::tracking::Track;
 use crate::harness::network::Side;
 use crate::harness::pinned::await_line;
 
@@ -39,18 +42,29 @@ pub(crate) enum Peer {
     NginxCached,
     /// nginx without `sendfile`.
     NginxCopy,
+    /// nginx without `sendfile`, with `open_file_cache`.
+    NginxCopyCached,
     Lighttpd,
     H2o,
     /// No server at all.
     Floor(Way),
     /// A loop that joins head, file and tail in one way.
     Answerer(Answerer),
+    /// A loop that hands a file over in one way.
+    HandOver(HandOver),
+    /// A loop that makes images and sends them in one way.
+    Maker(Maker),
+    /// A loop that is told how far its peer is, or is not.
+    Tracker(Track),
 }
 
 impl Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Answerer(answerer) => return answerer.fmt(f),
+            Self::HandOver(way) => return way.fmt(f),
+            Self::Maker(maker) => return maker.fmt(f),
+            Self::Tracker(track) => return track.fmt(f),
             Self::Sluicegate => "sluicegate",
             Self::Made(Form::Memory) => "sluicegate-memory",
             Self::Made(Form::Copy) => "sluicegate-copy",
@@ -59,6 +73,7 @@ impl Display for Peer {
             Self::Nginx => "nginx",
             Self::NginxCached => "nginx-cached",
             Self::NginxCopy => "nginx-copy",
+            Self::NginxCopyCached => "nginx-copy-cached",
             Self::Lighttpd => "lighttpd",
             Self::H2o => "h2o",
             Self::Floor(Way::Epoll) => "floor-epoll",
@@ -66,6 +81,8 @@ impl Display for Peer {
             Self::Floor(Way::Splice) => "floor-splice",
             Self::Floor(Way::SendfileCork) => "floor-sendfile-cork",
             Self::Floor(Way::SpliceCork) => "floor-splice-cork",
+            Self::Floor(Way::Blocking) => "floor-blocking",
+            Self::Floor(Way::BlockingAcked) => "floor-blocking-acked",
         })
     }
 }
@@ -80,10 +97,18 @@ impl Peer {
     /// The program that it needs, other than ours.
     fn program(self) -> Option<&'static str> {
         match self {
-            Self::Nginx | Self::NginxCached | Self::NginxCopy => Some("nginx"),
+            Self::Nginx | Self::NginxCached | Self::NginxCopy | Self::NginxCopyCached => {
+                Some("nginx")
+            }
             Self::Lighttpd => Some("lighttpd"),
             Self::H2o => Some("h2o"),
-            Self::Sluicegate | Self::Made(_) | Self::Floor(_) | Self::Answerer(_) => None,
+            Self::Sluicegate
+            | Self::Made(_)
+            | Self::Floor(_)
+            | Self::Answerer(_)
+            | Self::HandOver(_)
+            | Self::Maker(_)
+            | Self::Tracker(_) => None,
         }
     }
 
@@ -100,12 +125,16 @@ impl Peer {
             Self::Nginx => nginx::start(on, nginx::Form::Sendfile),
             Self::NginxCached => nginx::start(on, nginx::Form::Cached),
             Self::NginxCopy => nginx::start(on, nginx::Form::Copy),
+            Self::NginxCopyCached => nginx::start(on, nginx::Form::CopyCached),
             Self::Lighttpd => lighttpd::start(on),
             Self::H2o => h2o::start(on),
             Self::Floor(way) => floor::start(on, way, &on.root.join(file)),
             Self::Answerer(answerer) => {
                 floor::spawn(on, &answerer.arguments(), &on.root.join(file))
             }
+            Self::HandOver(way) => floor::spawn(on, &way.arguments(), &on.root.join(file)),
+            Self::Tracker(track) => floor::spawn(on, &track.arguments(), &on.root.join(file)),
+            Self::Maker(maker) => floor::launch(on, &maker.arguments()),
         }
         .with_context(|| format!("cannot start {self}"))?;
         Ok(Running { peer: self, child, address, _directory: directory })

@@ -19,6 +19,8 @@ pub(super) enum Form {
     Cached,
     /// Opened for each request, read and sent by `writev`: nginx's own default.
     Copy,
+    /// Kept open, read and sent by `writev`.
+    CopyCached,
 }
 
 pub(super) fn start(on: &Place<'_>, form: Form) -> Result<Started> {
@@ -41,8 +43,10 @@ pub(super) fn start(on: &Place<'_>, form: Form) -> Result<Started> {
 /// 32 KiB.
 fn configuration(directory: &Path, root: &Path, address: SocketAddr, form: Form) -> String {
     let (directory, root) = (directory.display(), root.display());
-    let sendfile = if form == Form::Copy { "off" } else { "on" };
-    let cache = if form == Form::Cached { "open_file_cache max=1000;" } else { "" };
+    let is_copied = matches!(form, Form::Copy | Form::CopyCached);
+    let sendfile = if is_copied { "off" } else { "on" };
+    let is_kept = matches!(form, Form::Cached | Form::CopyCached);
+    let cache = if is_kept { "open_file_cache max=1000;" } else { "" };
     format!(
         "daemon off;
 master_process off;
@@ -87,5 +91,7 @@ mod tests {
         assert!(of(Form::Sendfile).contains("sendfile on;"));
         assert!(!of(Form::Sendfile).contains("open_file_cache"));
         assert!(of(Form::Cached).contains("open_file_cache"));
+        assert!(of(Form::CopyCached).contains("open_file_cache"));
+        assert!(of(Form::CopyCached).contains("sendfile off;"));
     }
 }

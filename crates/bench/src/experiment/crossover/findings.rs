@@ -51,7 +51,7 @@ fn up_to(ratios: &[(u64, f64)]) -> Option<u64> {
 }
 
 /// The first size from which on all ratios are below 1.
-fn from(ratios: &[(u64, f64)]) -> Option<u64> {
+pub(in crate::experiment) fn from(ratios: &[(u64, f64)]) -> Option<u64> {
     ratios.iter().rev().take_while(|(_, ratio)| *ratio < 1.0).last().map(|(size, _)| *size)
 }
 

@@ -1,7 +1,7 @@
 //! At which size our server should send a file in another form: from memory, read for each
 //! request, by `sendfile`, by `splice`. What comes out stands in `sluicegate::Strategy`.
 
-mod findings;
+pub(super) mod findings;
 mod sizes;
 mod workloads;
 

@@ -1,11 +1,11 @@
 //! What the rounds of one size say of the ways.
 
-use super::interval::Interval;
 use super::workload::{Series, Size};
 use crate::client::Load;
 use crate::experiment::cell::Cell;
 use crate::floor::figure7::Join;
 use crate::harness::distance::Apart;
+use crate::harness::interval::Interval;
 
 /// So few rounds say nothing of a ratio.
 const ROUNDS: usize = 5;

@@ -4,7 +4,6 @@
 mod comparison;
 mod counts;
 mod findings;
-mod interval;
 mod packets;
 mod tables;
 mod workload;

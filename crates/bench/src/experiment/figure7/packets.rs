@@ -47,7 +47,7 @@ pub(super) struct Packets {
 pub(super) fn mss(network: &Network) -> u64 {
     match network {
         Network::Loopback => 65_535 - 52,
-        Network::Veth(_) => 1500 - 52,
+        Network::Lab(..) => 1500 - 52,
     }
 }
 
@@ -124,7 +124,7 @@ fn receive(stream: &mut TcpStream, contents: Contents, buffer: &mut [u8]) -> Res
 fn frames(network: &Network) -> Result<Option<u64>> {
     match network {
         Network::Loopback => Ok(None),
-        Network::Veth(_) => {
+        Network::Lab(..) => {
             // Of this thread, which is at the client's side; the process is not.
             let devices = fs::read_to_string("/proc/thread-self/net/dev")?;
             Ok(Some(parse_frames(&devices).context("there is no eth0")?))

@@ -21,6 +21,7 @@ use sluicegate::{JOIN_UP_TO, MEMORY_UP_TO};
 
 use self::at_once::AtOnce;
 use self::in_pieces::InPieces;
+pub(crate) use self::ours::{WAYS, Ways};
 use super::serve;
 
 /// Bytes of the tail, where there is one.

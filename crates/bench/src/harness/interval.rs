@@ -1,14 +1,14 @@
 //! How far the median of rounds can be trusted.
 
-use crate::harness::statistics::Spread;
+use super::statistics::Spread;
 
 /// A median with the interval that covers the true one in at least 95 of 100 runs, whatever the
 /// distribution: an order statistic at each end. Of fewer than six figures, all that was seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Interval {
-    pub(super) median: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
+pub(crate) struct Interval {
+    pub(crate) median: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
 }
 
 /// What may lie beyond one end.
@@ -16,7 +16,7 @@ const BEYOND: f64 = 0.025;
 
 impl Interval {
     /// `None` without a figure.
-    pub(super) fn of(figures: &[f64]) -> Option<Self> {
+    pub(crate) fn of(figures: &[f64]) -> Option<Self> {
         let median = Spread::of(figures)?.median;
         let mut sorted = figures.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -25,7 +25,7 @@ impl Interval {
     }
 
     /// `median [low–high]`, with two digits behind the point.
-    pub(super) fn show(self) -> String {
+    pub(crate) fn show(self) -> String {
         let Self { median, low, high } = self;
         format!("{median:.2} [{low:.2}–{high:.2}]")
     }
