@@ -10,7 +10,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,7 +20,9 @@ use sluicegate_sys::errqueue::{self, Entry};
 use sluicegate_sys::socket;
 use sluicegate_sys::wake::Wake;
 
+use crate::counters::WayBytes;
 use crate::ledger::Ledger;
+use crate::socket::SendContext;
 
 /// What the lingering table of this process holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +40,8 @@ pub struct Lingering {
 /// what it held: the packets that a device is sending at this moment.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How often the table is looked through without an event.
+/// How often the whole table is looked through, events or not: for deadlines,
+/// and for what could not be watched.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Key of the doorbell, which no slot has.
@@ -48,6 +51,8 @@ const DOORBELL: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Dropped {
     pub(crate) fd: OwnedFd,
+    /// Whose counters are told what the kernel copied.
+    pub(crate) context: Arc<SendContext>,
     pub(crate) ledger: Ledger,
     /// What the ledger's open calls refer to.
     pub(crate) buffers: Vec<Bytes>,
@@ -143,7 +148,11 @@ impl Dropped {
         // interruption: the next look goes on.
         while let Ok(Some(entry)) = errqueue::next(self.fd.as_fd()) {
             if let Entry::Released { first, last, copied } = entry {
-                self.ledger.handle_released(first, last, copied);
+                let bytes = self.ledger.handle_released(first, last, copied);
+                if copied {
+                    let counted = WayBytes { zerocopy_copied: bytes, ..WayBytes::default() };
+                    self.context.counters.add(counted);
+                }
             }
         }
         !self.ledger.has_references()
@@ -154,47 +163,67 @@ impl Table {
     fn run(&self) {
         let mut sockets: Slab<Dropped> = Slab::new();
         let mut events = Events::with_capacity(64);
+        let mut looked = Instant::now();
         loop {
             let timeout = (!sockets.is_empty()).then_some(LOOK);
             if self.epoll.wait(&mut events, timeout).is_err() {
-                // Interrupted: what came is seen by the look below.
+                // Interrupted: what came stays for the next wait.
                 std::thread::yield_now();
             }
+            let now = Instant::now();
+            // A look costs a system call for each socket: events are for one.
+            let mut keys: Vec<usize> =
+                events.iter().filter_map(|(key, _)| usize::try_from(key).ok()).collect();
             if events.iter().any(|(key, _)| key == DOORBELL) {
                 self.doorbell.quiet();
+                keys.extend(self.take_in(&mut sockets));
             }
-            let incoming =
-                std::mem::take(&mut *self.incoming.lock().unwrap_or_else(PoisonError::into_inner));
-            for dropped in incoming {
-                let key = sockets.insert(dropped);
-                // Without an event the look finds it within a second.
-                let _ = self.epoll.add(sockets[key].fd.as_fd(), key as u64, Interest::Both);
+            if now.saturating_duration_since(looked) >= LOOK {
+                looked = now;
+                keys = sockets.iter().map(|(key, _)| key).collect();
             }
-            self.look_through(&mut sockets);
+            for key in keys {
+                look_at(&mut sockets, key, now);
+            }
         }
     }
 
-    fn look_through(&self, sockets: &mut Slab<Dropped>) {
-        let now = Instant::now();
-        let keys: Vec<usize> = sockets.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let dropped = &mut sockets[key];
-            let is_free = dropped.is_free();
-            if !is_free && now < dropped.deadline {
-                continue;
-            }
-            if !is_free && !dropped.abort {
-                dropped.abort = true;
-                dropped.deadline = now + GRACE;
-                cut_off(dropped);
-                continue;
-            }
-            let dropped = sockets.remove(key);
-            SOCKETS.fetch_sub(1, Ordering::Relaxed);
-            BYTES.fetch_sub(dropped.bytes(), Ordering::Relaxed);
-            if !is_free {
-                quarantine(dropped.buffers);
-            }
-        }
+    /// Watches those that have come, and returns their keys.
+    fn take_in(&self, sockets: &mut Slab<Dropped>) -> Vec<usize> {
+        let incoming =
+            std::mem::take(&mut *self.incoming.lock().unwrap_or_else(PoisonError::into_inner));
+        let watch = |dropped: Dropped| {
+            let key = sockets.insert(dropped);
+            // Without an event the look finds it within a second.
+            let _ = self.epoll.add(sockets[key].fd.as_fd(), key as u64, Interest::Both);
+            key
+        };
+        incoming.into_iter().map(watch).collect()
     }
+}
+
+/// Lets go of a socket that nothing refers to any more, and cuts off one that
+/// takes too long. A key may be of a socket that has gone meanwhile, or of its
+/// successor: a look too many does no harm.
+fn look_at(sockets: &mut Slab<Dropped>, key: usize, now: Instant) {
+    let Some(dropped) = sockets.get_mut(key) else { return };
+    let is_free = dropped.is_free();
+    if !is_free && now < dropped.deadline {
+        return;
+    }
+    if !is_free && !dropped.abort {
+        dropped.abort = true;
+        dropped.deadline = now + GRACE;
+        cut_off(dropped);
+        return;
+    }
+    let dropped = sockets.remove(key);
+    let bytes = dropped.bytes();
+    if is_free {
+        drop(dropped);
+    } else {
+        quarantine(dropped.buffers);
+    }
+    SOCKETS.fetch_sub(1, Ordering::Relaxed);
+    BYTES.fetch_sub(bytes, Ordering::Relaxed);
 }

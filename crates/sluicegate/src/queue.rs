@@ -48,10 +48,14 @@ pub enum Gate {
     Open,
 }
 
+/// Bytes of a file that go into a pipe first: nothing leaves while a pipe is
+/// filled, which for the whole pipe takes tens of microseconds.
+const FIRST_FILL: u64 = 128 * 1024;
+
 /// The queue holds as many segments as it may. Nothing was queued; try again
 /// when some of it has been accepted.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the send queue is full: {limit} segments wait to be accepted")]
+#[error("the send queue is full: {limit} segments wait to be accepted, or to be asked back")]
 pub struct QueueFull {
     /// Segments that it may hold.
     pub limit: usize,
@@ -59,8 +63,16 @@ pub struct QueueFull {
 
 #[derive(Debug)]
 enum Part<F> {
-    Memory { bytes: Bytes, way: Way },
-    File { range: FileRange<F>, way: Way },
+    Memory {
+        bytes: Bytes,
+        way: Way,
+    },
+    /// `is_begun`: some of it was accepted.
+    File {
+        range: FileRange<F>,
+        way: Way,
+        is_begun: bool,
+    },
 }
 
 /// What to do next.
@@ -223,7 +235,7 @@ impl<F> SendQueue<F> {
         }
         self.parts.push_back(match segment {
             Segment::Memory(bytes) | Segment::Lent(bytes) => Part::Memory { bytes, way },
-            Segment::File(range) => Part::File { range, way },
+            Segment::File(range) => Part::File { range, way, is_begun: false },
         });
         self.end = self.end.advanced(len);
         Ok(self.end)
@@ -234,7 +246,7 @@ impl<F> SendQueue<F> {
     /// leaves in one send with what stands around it: `sendfile` cannot say
     /// that more follows, and what follows would be a packet of its own.
     pub fn announce_more(&mut self, copy_up_to: u64) {
-        if let Some(Part::File { range, way: way @ Way::Sendfile }) = self.parts.back_mut()
+        if let Some(Part::File { range, way: way @ Way::Sendfile, .. }) = self.parts.back_mut()
             && range.len() <= copy_up_to
         {
             *way = Way::Copy;
@@ -252,14 +264,14 @@ impl<F> SendQueue<F> {
                 len: usize::try_from(self.piped).unwrap_or(usize::MAX),
                 more: self.accepted.advanced(self.piped) < self.end,
             }),
-            Part::File { range, way } => Some(self.transmit_file(range, *way)),
+            Part::File { range, way, is_begun } => Some(self.transmit_file(range, *way, *is_begun)),
             Part::Memory { way, .. } => {
                 let by_reference = self.goes_by_reference(*way);
                 let (slices, bytes) = self.run();
                 let is_cut = bytes as u64 > self.room_of_send();
                 // A file that is copied joins the memory before it in one
                 // send: read its first piece now.
-                if let Some(Part::File { range, way: Way::Copy }) = self.parts.get(slices)
+                if let Some(Part::File { range, way: Way::Copy, .. }) = self.parts.get(slices)
                     && slices < SLICES
                     && bytes < STAGE
                     && !by_reference
@@ -289,8 +301,14 @@ impl<F> SendQueue<F> {
         }
     }
 
-    fn transmit_file<'q>(&self, range: &'q FileRange<F>, way: Way) -> Transmit<'q, F> {
-        let len = usize::try_from(range.len().min(CALL)).unwrap_or(usize::MAX);
+    fn transmit_file<'q>(
+        &self,
+        range: &'q FileRange<F>,
+        way: Way,
+        is_begun: bool,
+    ) -> Transmit<'q, F> {
+        let most = if way == Way::Splice && !is_begun { FIRST_FILL } else { CALL };
+        let len = usize::try_from(range.len().min(most)).unwrap_or(usize::MAX);
         let (file, offset) = (&range.file, range.range.start);
         match way {
             // References to memory are no way for a file.
@@ -370,9 +388,10 @@ impl<F> SendQueue<F> {
                     }
                     taken
                 }
-                Part::File { range, .. } => {
+                Part::File { range, is_begun, .. } => {
                     let taken = left.min(range.len());
                     range.range.start += taken;
+                    *is_begun = true;
                     if range.is_empty() {
                         self.parts.pop_front();
                     }

@@ -50,12 +50,23 @@ pub enum Watch {
 pub enum Event {
     /// Of a send more is acknowledged.
     Acked(SocketId, Grown),
-    /// The socket can be received from, or its peer sends no more. Told once
-    /// for each change, of sockets that are [`Watch::Ours`].
+    /// The socket can be received from, or its peer sends no more. Told of
+    /// sockets that are [`Watch::Ours`], at least once for each change, and
+    /// again now and then as long as something is left unread.
     Readable(SocketId),
     /// The connection or a file failed: nothing more will be told of this
     /// socket. [`AckQueue::remove`] it.
     Failed(SocketId, SendError),
+}
+
+impl Event {
+    /// The socket that it is about.
+    #[must_use]
+    pub fn socket(&self) -> SocketId {
+        match self {
+            Event::Acked(id, _) | Event::Readable(id) | Event::Failed(id, _) => *id,
+        }
+    }
 }
 
 /// Sends files and memory on many sockets, and tells which bytes of which send
@@ -215,7 +226,8 @@ impl AckQueue {
     }
 
     /// As [`AckQueue::wait`], for acknowledgements alone, in the paper's form;
-    /// other events stay for `wait`. Returns how many records were filled.
+    /// other events stay for `wait`, and keep the descriptor readable until it
+    /// has told them. Returns how many records were filled.
     ///
     /// # Errors
     /// As [`AckQueue::wait`]; `InvalidInput` without room for a record.
@@ -270,8 +282,14 @@ impl AckQueue {
 
     /// Takes what the kernel has to tell, and what the clock has.
     fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.epoll.wait(&mut self.room, timeout)?;
-        let mut spent = false;
+        let count = self.epoll.wait(&mut self.room, timeout)?;
+        let mut spent = count >= EVENTS;
+        if spent {
+            // There may be more than there was room for, of which an outer set
+            // that is edge-triggered is told by the timer alone: also if that
+            // has rung, and is itself among what found no room.
+            self.armed = None;
+        }
         for (key, ready) in self.room.iter() {
             if key == TIMER {
                 self.armed = None;
@@ -360,6 +378,7 @@ impl AckQueue {
             // theirs is not in the set.
             let _ = self.epoll.delete(fd);
         }
+        self.events.retain(|event| event.socket() != id);
         self.sockets.remove(id)
     }
 }

@@ -42,8 +42,9 @@ impl Polled {
         self.set(self.state().with(WRITABLE));
     }
 
-    pub(super) fn is_readable(&self) -> bool {
-        self.state().has(READABLE)
+    /// It may be readable; somebody else's loop knows.
+    pub(super) fn handle_readable(&self) {
+        self.set(self.state().with(READABLE));
     }
 
     pub(super) fn is_hung_up(&self) -> bool {

@@ -232,9 +232,11 @@ impl Sockets {
     ) -> Stepped {
         // It may have been removed since.
         let Ok(slot) = self.slot_mut(id) else { return Stepped::Waits };
-        let was_readable = slot.polled.is_readable();
+        // After the end of the peer's stream nothing follows that could be
+        // received, but every event still says so.
+        let had_ended = slot.polled.is_hung_up();
         slot.polled.handle(ready);
-        if slot.polled.is_readable() && (!was_readable || ready.readable() || ready.hung_up()) {
+        if !had_ended && (ready.readable() || ready.hung_up()) {
             events.push_back(Event::Readable(id));
         }
         self.step(id, Instant::now(), events)
@@ -270,7 +272,10 @@ impl Sockets {
             return Stepped::Waits;
         }
         let mut stepped = Stepped::Waits;
-        match slot.send(every, &waker).and_then(|()| slot.tell(id, events)) {
+        let sent = slot.send(every, &waker);
+        // What has arrived until now is told also where nothing more will.
+        let told = slot.tell(id, events);
+        match sent.and(told) {
             Ok(()) => {}
             Err(error) => {
                 slot.has_failed = true;
@@ -291,7 +296,12 @@ impl Sockets {
 
     pub(super) fn receive(&mut self, id: SocketId, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let mut cx = Context::from_waker(Waker::noop());
-        match self.slot_mut(id)?.socket.poll_receive(&mut cx, buffer) {
+        let slot = self.slot_mut(id)?;
+        if slot.watch == Watch::Theirs {
+            // No event of theirs comes here: always worth a try.
+            slot.polled.handle_readable();
+        }
+        match slot.socket.poll_receive(&mut cx, buffer) {
             Poll::Ready(result) => result,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }

@@ -27,13 +27,17 @@ impl<R: Readiness> Socket<R> {
         if self.queued() != self.accepted_position() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        // Without a report somebody looks, a little later. What the call has
+        // sent counts in any case.
         let numbering = if asks { self.numbering() } else { None };
-        if let Some(numbering) = numbering {
-            errqueue::report_acks(self.fd(), numbering, true)?;
-        }
+        let report = |on| {
+            numbering
+                .is_some_and(|numbering| errqueue::report_acks(self.fd(), numbering, on).is_ok())
+        };
+        let asked = report(true);
         let sent = call(self.fd());
-        if let Some(numbering) = numbering {
-            errqueue::report_acks(self.fd(), numbering, false)?;
+        if asked {
+            report(false);
         }
         let start = self.queued();
         let count = sent? as u64;
@@ -64,6 +68,7 @@ impl<R: Readiness> Socket<R> {
     pub(crate) fn keep_error_queue_empty(&mut self) {
         let learned = self.learn();
         learned.reports = Reports::Refused;
+        // Also where the strategy forces that way.
         learned.references = References::Refused;
         learned.locator = Locator::new(Some(Locality::Local));
     }

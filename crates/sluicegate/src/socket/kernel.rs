@@ -169,9 +169,12 @@ impl Transport for Kernel<'_> {
 
     fn send_zerocopy(&mut self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
         if self.references == References::Untried {
-            self.references = match zerocopy::allow(self.fd) {
-                Ok(()) => References::Allowed,
-                Err(_) => References::Refused,
+            // The kernel goes on counting where another owner of the socket
+            // stopped, and tells nobody where that is: the release of one of
+            // theirs would be taken for one of ours.
+            self.references = match zerocopy::is_allowed(self.fd) {
+                Ok(false) if zerocopy::allow(self.fd).is_ok() => References::Allowed,
+                _ => References::Refused,
             };
         }
         if self.references == References::Refused {

@@ -501,7 +501,8 @@ impl<R: Readiness> Socket<R> {
             self.readiness.unwatch(fd.as_fd());
             let buffers = buffers.into_referenced(&ledger);
             let deadline = Instant::now() + self.context.linger;
-            linger(Dropped { fd, ledger, buffers, deadline, abort });
+            let context = Arc::clone(&self.context);
+            linger(Dropped { fd, context, ledger, buffers, deadline, abort });
         }
     }
 

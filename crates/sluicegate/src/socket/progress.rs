@@ -42,29 +42,32 @@ impl<R: Readiness> Socket<R> {
         let is_reported = self.report(Report { at: end, every: 0, last: end });
         self.accepted(end).await?;
         let (mut pause, last) = if is_reported { WITH_REPORT } else { WITHOUT };
-        let mut timer = None;
-        loop {
-            if self.is_acked(end)? {
-                return Ok(());
-            }
-            let timer: &mut R::Timer = timer.get_or_insert_with(|| self.readiness.timer());
-            timer.set(Some(Instant::now() + pause));
-            poll_fn(|cx| {
-                // What is queued behind goes on; its failure is seen above, or
-                // by who waits for it.
-                let _ = self.poll_flush(cx)?;
-                if timer.poll_expired(cx).is_ready() {
-                    return Poll::Ready(Ok::<_, SendError>(()));
-                }
-                self.readiness.poll_error(cx).map(|edge| {
-                    self.readiness.clear_error(edge);
-                    Ok(())
-                })
-            })
-            .await?;
-            self.drain_reports().map_err(SendError::Connection)?;
-            pause = (pause * 2).min(last);
+        if self.is_acked(end)? {
+            return Ok(());
         }
+        let mut timer = self.readiness.timer();
+        timer.set(Some(Instant::now() + pause));
+        poll_fn(|cx| {
+            loop {
+                // What is queued behind goes on; its failure is seen below, or
+                // by who waits for it. It takes the reports too, so whatever
+                // has woken this task, it looks.
+                let _ = self.poll_flush(cx)?;
+                if self.is_acked(end)? {
+                    return Poll::Ready(Ok(()));
+                }
+                if timer.poll_expired(cx).is_ready() {
+                    pause = (pause * 2).min(last);
+                    timer.set(Some(Instant::now() + pause));
+                } else if let Poll::Ready(edge) = self.readiness.poll_error(cx) {
+                    self.readiness.clear_error(edge);
+                    self.drain_reports().map_err(SendError::Connection)?;
+                } else {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
     }
 
     /// Whether everything before `end` is acknowledged.
@@ -166,9 +169,14 @@ impl<R: Readiness> Socket<R> {
     /// Asks for a report at `at` and then every so many bytes until `last`,
     /// unless reports are under way: they then go on until `last`.
     pub(crate) fn continue_reports(&mut self, at: Position, every: u64, last: Position) {
+        let accepted = self.accepted_position();
         match self.pending.as_mut().and_then(|pending| pending.report.as_mut()) {
-            Some(report) => (report.every, report.last) = (every, last),
-            None => {
+            // It may lie behind the end, if some of what was queued was taken
+            // back since, or before what somebody else has sent.
+            Some(report) if report.at > accepted => {
+                *report = Report { at: report.at.min(last), every, last };
+            }
+            _ => {
                 self.report(Report { at, every, last });
             }
         }
