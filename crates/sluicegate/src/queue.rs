@@ -32,6 +32,9 @@ const CALL: u64 = 2 * 1024 * 1024;
 /// (`RLIMIT_MEMLOCK`), also when the socket takes less of it.
 const REFERENCES: u64 = 1024 * 1024;
 
+/// Below this a call by reference is not worth what it costs.
+const LEAST_REFERENCES: u64 = 32 * 1024;
+
 /// Bytes of the call that asks the kernel whether references are kept: less
 /// than a packet, so that hardly anything is pinned for a peer on this host.
 const PROBE: u64 = 1024;
@@ -152,6 +155,8 @@ pub struct SendQueue<F = Arc<std::fs::File>> {
     gate: Gate,
     /// Bytes to be copied before references are tried again.
     copy_first: u64,
+    /// Bytes of one call by reference, at most.
+    references: u64,
 }
 
 impl<F> SendQueue<F> {
@@ -172,6 +177,7 @@ impl<F> SendQueue<F> {
             limit,
             gate: Gate::Closed,
             copy_first: 0,
+            references: REFERENCES,
         }
     }
 
@@ -180,7 +186,7 @@ impl<F> SendQueue<F> {
     pub(crate) fn restart(&mut self, accepted: Position) {
         self.parts.clear();
         (self.accepted, self.end, self.piped) = (accepted, accepted, 0);
-        (self.gate, self.copy_first) = (Gate::Closed, 0);
+        (self.gate, self.copy_first, self.references) = (Gate::Closed, 0, REFERENCES);
     }
 
     /// Segments that it has memory for.
@@ -296,7 +302,7 @@ impl<F> SendQueue<F> {
                 self.copy_first
             }
             (Some(Part::Memory { way: Way::Zerocopy, .. }), Gate::Probe) => PROBE,
-            (Some(Part::Memory { way: Way::Zerocopy, .. }), Gate::Open) => REFERENCES,
+            (Some(Part::Memory { way: Way::Zerocopy, .. }), Gate::Open) => self.references,
             _ => u64::MAX,
         }
     }
@@ -440,9 +446,12 @@ impl<F> SendQueue<F> {
     }
 
     /// Another reference is one too many for the kernel at the moment: the next
-    /// bytes are copied, then references are tried again.
+    /// bytes are copied, then references are tried again, by smaller calls: the
+    /// user may be allowed to pin less than one of them had (64 KiB in some
+    /// containers).
     pub fn handle_no_buffers(&mut self) {
         self.copy_first = STAGE as u64;
+        self.references = (self.references / 2).max(LEAST_REFERENCES);
     }
 
     /// The way of the front segment does not work here (no pipe to be had, a

@@ -264,6 +264,9 @@ fn requests_are_received_and_the_end_of_them_is_told_once() {
     let reader = discard(client);
     acks.queue(id, Segment::memory(vec![7; 20_000]), Tag::Number(1)).unwrap();
     follow(&mut acks, id, Watch::Ours, Tag::Number(1), 20_000);
+    let mut more = Vec::new();
+    acks.wait(&mut more, Some(Duration::from_millis(50))).unwrap();
+    assert!(more.is_empty(), "{more:?}");
     acks.remove(id);
     assert_eq!(reader.join().unwrap(), 20_000);
 }

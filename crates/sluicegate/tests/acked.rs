@@ -190,6 +190,7 @@ fn bytes_before_an_end_that_is_lost_are_acknowledged_all_the_same() {
             cut(&lab, Direction::ToClient, true);
             socket.shutdown().unwrap();
             is_held(socket.as_fd());
+            assert_eq!(socket.progress().unwrap().acked, end);
             let waited = worker.run(async move {
                 socket.acked(end).await.unwrap();
                 assert_eq!(socket.progress().unwrap().acked, end);

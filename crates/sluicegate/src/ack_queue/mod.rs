@@ -183,7 +183,9 @@ impl AckQueue {
     /// Makes a send call of the caller's own on the socket, accounts for what
     /// it returns, and waits for its acknowledgement: for a program that has
     /// its `sendfile` already, and wants to know when the bytes have arrived.
-    /// Returns what the call returned.
+    /// Returns what the call returned. It must not send with MSG_ZEROCOPY: the
+    /// kernel numbers such calls by the socket, and the release of one of the
+    /// caller's would be taken for one of ours.
     ///
     /// # Errors
     /// What the call returns; `InvalidInput` while something is queued on this

@@ -119,7 +119,7 @@ fn memory_goes_by_reference_as_the_gate_says() {
     queue.handle_accepted(STAGE as u64 - 1);
     assert_eq!(ask(&queue), (false, true, 1));
     queue.handle_accepted(1);
-    assert_eq!(ask(&queue), (true, true, 1 << 20), "references are tried again");
+    assert_eq!(ask(&queue), (true, true, 1 << 19), "tried again, with half of it");
     assert!(queue.handle_refused());
     assert_eq!(ask(&queue), (false, false, len - 1024 - STAGE));
 }

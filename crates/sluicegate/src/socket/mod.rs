@@ -237,7 +237,7 @@ impl<R: Readiness> Socket<R> {
             Segment::Memory(bytes) | Segment::Lent(bytes) => {
                 let way = strategy.for_memory(bytes.len() as u64);
                 let is_forced = strategy.forced == Some(Way::Zerocopy);
-                if way == Way::Copy || (self.locality() == Locality::Local && !is_forced) {
+                if bytes.is_empty() || way == Way::Copy || (self.locality() == Locality::Local && !is_forced) {
                     return Way::Copy;
                 }
                 // A look at the peer's address, once.
@@ -539,6 +539,8 @@ impl<R: Readiness> Drop for Socket<R> {
     }
 }
 
+/// For options and questions. What is sent on it by others moves the stream
+/// without the socket's knowledge.
 impl<R: Readiness> AsFd for Socket<R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd()

@@ -98,7 +98,8 @@ impl<R: Readiness> Socket<R> {
     /// # Errors
     /// As [`Socket::flush`], as long as not all of it is accepted: after
     /// [`Socket::cancel`] the buffer can still be had. `InvalidInput` where no
-    /// such segment was lent, or it was handed back already.
+    /// such segment was lent, or it was handed back already. (Two can have the
+    /// same end, where one is empty or was cancelled: they come in order.)
     pub async fn released(&mut self, end: Position) -> Result<Bytes, SendError> {
         let is_lent =
             |socket: &Self| socket.pending.as_ref().is_some_and(|pending| pending.buffers.has(end));
@@ -111,7 +112,10 @@ impl<R: Readiness> Socket<R> {
                 if let Some(bytes) = self.try_released(end) {
                     return Poll::Ready(Ok(bytes));
                 }
-                if let Poll::Ready(Err(error)) = flushed {
+                // A failure behind it is told to who waits for that.
+                if let Poll::Ready(Err(error)) = flushed
+                    && self.accepted_position() < end
+                {
                     return Poll::Ready(Err(error));
                 }
                 if self.readiness.poll_error(cx).is_pending() {
