@@ -44,7 +44,7 @@ pub use ack_queue::{AckQueue, EpollRecord, Event, Grown, SocketId, Tag, Watch};
 pub use ack_signals::{AckSignals, RealTimeSignal, SignalProgress, signal_handler};
 pub use counters::{Counters, WayBytes};
 pub use ledger::{Ledger, Progress};
-pub use limits::SocketLimits;
+pub use limits::{SocketLimits, Unsent};
 pub use linger::{Lingering, lingering};
 pub use listener::{Listener, listen};
 pub use locality::{Locality, LocalityRule, Locator};

@@ -23,7 +23,7 @@ fn trace(case: &str) -> impl Fn(&[&str]) -> usize {
     let mut command = Command::new(find_program("strace").unwrap());
     command.args(["-f", "-qq", "-e", "trace=setsockopt,recvmsg,ioctl,sendfile,splice", "-o"]);
     command.arg(&path).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", "what_is_traced", "--ignored", "--test-threads=1"]);
+    command.args(["--exact", "what_is_traced", "--test-threads=1"]);
     let output = command.env(CASE, case).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let trace = std::fs::read_to_string(&path).unwrap();
@@ -31,7 +31,6 @@ fn trace(case: &str) -> impl Fn(&[&str]) -> usize {
 }
 
 #[test]
-#[ignore = "run under strace by the other tests"]
 fn what_is_traced() {
     let Ok(case) = std::env::var(CASE) else { return };
     let worker = Worker::new().unwrap();

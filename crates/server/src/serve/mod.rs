@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sluicegate::os::{Signal, Signals, raise_descriptors};
-use sluicegate::{SendContext, SocketLimits, Strategy, WayBytes};
+use sluicegate::{SendContext, SocketLimits, Strategy, Unsent, WayBytes};
 use sluicegate_http::Handler;
 
 use self::balance::Balance;
@@ -103,22 +103,24 @@ where
     Ok(context.counters.ways())
 }
 
-/// What a client that reads slowly, or is gone, may hold of the kernel.
+/// What a connection may hold of the kernel from the start.
 ///
-/// Unsent bytes: the kernel would let the send buffer of one connection grow to
-/// `tcp_wmem`'s 4 MiB. Time: the send timeout (`Limits::send`) gives a client
-/// up that acknowledges nothing while it is served; this is for what is left
-/// behind when its connection was closed with bytes under way.
-const CONNECTION: SocketLimits = SocketLimits {
-    unsent: Some(1024 * 1024),
-    send_buffer: None,
-    unacknowledged: Some(Duration::from_secs(120)),
-};
+/// Unsent bytes: as a slow client; a fast one gets more once it has shown that
+/// it is (`SendContext::unsent`). Time: the send timeout (`Limits::send`) gives
+/// a client up that acknowledges nothing while it is served; this is for what
+/// is left behind when its connection was closed with bytes under way.
+fn at_first() -> SocketLimits {
+    SocketLimits {
+        unsent: Some(Unsent::default().slow),
+        send_buffer: None,
+        unacknowledged: Some(Duration::from_secs(120)),
+    }
+}
 
 fn open(address: SocketAddr) -> Result<Arc<OwnedFd>> {
     let listener = sluicegate::listen(address).and_then(|listener| {
         // Its connections inherit them.
-        CONNECTION.apply(listener.as_fd()).map(|()| listener)
+        at_first().apply(listener.as_fd()).map(|()| listener)
     });
     listener.map_err(|error| {
         let hint = match error.kind() {

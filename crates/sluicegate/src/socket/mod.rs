@@ -19,7 +19,7 @@ use sluicegate_sys::splice::Pipe;
 use crate::buffers::Buffers;
 use crate::counters::Counters;
 use crate::ledger::Ledger;
-use crate::limits::SocketLimits;
+use crate::limits::{Filling, SocketLimits, Unsent};
 use crate::linger::{Dropped, linger};
 use crate::locality::{Locality, LocalityRule, Locator};
 use crate::pipes::PipePool;
@@ -43,6 +43,9 @@ pub struct SendContext {
     /// What each of its sockets may take of the kernel, unless its listener
     /// has set that.
     pub limits: SocketLimits,
+    /// How many unsent bytes a socket may hold, by how fast its peer reads, as
+    /// far as that shows; `None` leaves it to the kernel and `limits`.
+    pub unsent: Option<Unsent>,
     /// What is known of peers beforehand.
     pub locality: LocalityRule,
     /// How long a dropped socket may keep memory that was sent by reference,
@@ -65,6 +68,7 @@ impl Default for SendContext {
             counters: Counters::default(),
             pipes: PipePool::new(PIPES),
             limits: SocketLimits::default(),
+            unsent: Some(Unsent::default()),
             locality: LocalityRule::default(),
             linger: LINGER,
         }
@@ -109,6 +113,7 @@ struct Learned {
     reports: Reports,
     /// We have said that nothing more is sent.
     is_shut: bool,
+    filling: Filling,
 }
 
 #[derive(Debug)]
@@ -237,7 +242,10 @@ impl<R: Readiness> Socket<R> {
             Segment::Memory(bytes) | Segment::Lent(bytes) => {
                 let way = strategy.for_memory(bytes.len() as u64);
                 let is_forced = strategy.forced == Some(Way::Zerocopy);
-                if bytes.is_empty() || way == Way::Copy || (self.locality() == Locality::Local && !is_forced) {
+                if bytes.is_empty()
+                    || way == Way::Copy
+                    || (self.locality() == Locality::Local && !is_forced)
+                {
                     return Way::Copy;
                 }
                 // A look at the peer's address, once.
@@ -295,14 +303,35 @@ impl<R: Readiness> Socket<R> {
                 Some(_) => {}
             }
             let edge = ready!(self.readiness.poll_writable(cx));
+            self.handle_room();
             match self.turn()? {
                 Pumped::Drained => {}
-                Pumped::Blocked => self.readiness.clear_writable(edge),
+                Pumped::Blocked => {
+                    self.readiness.clear_writable(edge);
+                    if self.context.unsent.is_some() {
+                        let now = self.readiness.now();
+                        self.learn().filling.handle_full(now);
+                    }
+                }
                 Pumped::Spent => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    /// The socket has room again, if it was full: bounds what it may hold by how
+    /// long that took.
+    fn handle_room(&mut self) {
+        let (Some(learned), Some(bounds)) = (&mut self.learned, &self.context.unsent) else {
+            return;
+        };
+        if let Some(bytes) = learned.filling.handle_room(self.readiness.now(), bounds)
+            && let Some(fd) = &self.fd
+        {
+            // Without the bound it holds what the kernel allows.
+            let _ = socket::set_unsent_limit(fd.as_fd(), bytes);
         }
     }
 
