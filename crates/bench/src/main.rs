@@ -14,6 +14,11 @@
 //!                                                      [--network lo,veth,veth50,far50]
 //! cargo run --release -p sluicegate-bench -- figure7 [--quick] [--network lo,veth] [--check]
 //! cargo run --release -p sluicegate-bench -- slow [--quick] [--check]
+//! cargo run --release -p sluicegate-bench -- reuse [--quick] [--network lo,veth,veth50,wire50]
+//!                                                      [--check]
+//! cargo run --release -p sluicegate-bench -- ack-delay [--quick] [--check]
+//!                                                      [--network lo,veth,veth50,wire,far50]
+//! cargo run --release -p sluicegate-bench -- tracking [--quick] [--network lo,veth] [--check]
 //! ```
 //!
 //! # What a run is

@@ -26,7 +26,7 @@ use crate::socket::SendContext;
 pub use record::EpollRecord;
 pub use sends::{Grown, Tag};
 pub use sockets::SocketId;
-use sockets::{Sockets, Stepped};
+use sockets::{Every, Sockets, Stepped};
 
 /// Who has a socket in an epoll set.
 ///
@@ -38,9 +38,11 @@ pub enum Watch {
     /// The [`AckQueue`]: acknowledgements wake it, and it tells when the socket
     /// is readable. Register it nowhere else.
     Ours,
-    /// Another loop, which says [`AckQueue::handle_writable`]. The kernel is
-    /// asked for no reports; a timer and SIOCOUTQ take their place, and all
-    /// memory is copied.
+    /// Another loop, which says [`AckQueue::handle_writable`] whenever the
+    /// socket is: what is queued moves no further without it. A level-triggered
+    /// loop drops EPOLLOUT while [`AckQueue::progress`] says that all is
+    /// accepted. The kernel is asked for no reports; a timer and SIOCOUTQ take
+    /// their place, and all memory is copied.
     Theirs,
 }
 
@@ -97,9 +99,9 @@ const TIMER: u64 = u64::MAX;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 
-/// A report is asked for after so many bytes, and at the end of what is queued.
-/// One costs about two microseconds with all that follows from it, and a MiB
-/// about a hundred to send.
+/// A report is asked for after so many bytes, and at the end of what is queued;
+/// on a stream that is so fast that reports come within 5 ms of each other,
+/// after more.
 const EVERY: u64 = 1024 * 1024;
 
 impl AckQueue {
@@ -119,7 +121,7 @@ impl AckQueue {
         let (epoll, timer) = (Epoll::new()?, TimerFd::new()?);
         epoll.add(timer.as_fd(), TIMER, Interest::Read)?;
         Ok(AckQueue {
-            sockets: Sockets::new(context, EVERY),
+            sockets: Sockets::new(context, Every::ByTime(EVERY)),
             epoll,
             timer,
             armed: None,
@@ -128,8 +130,9 @@ impl AckQueue {
         })
     }
 
-    /// Asks for a report after every `bytes` instead of every MiB: for who
-    /// reuses a ring by the partition, say. At least 64 KiB are useful, since
+    /// Asks for a report after every `bytes`, whatever that costs, instead of
+    /// after a MiB or, on a fast stream, some milliseconds: for who reuses a
+    /// ring by the partition, say. At least 64 KiB are useful, since
     /// that is what the kernel makes of a `sendfile`. For sends from now on.
     pub fn report_every(&mut self, bytes: u64) {
         self.sockets.report_every(bytes);
@@ -152,8 +155,8 @@ impl AckQueue {
         Ok(id)
     }
 
-    /// Queues a segment, to be called `tag` in events, and returns at once.
-    /// Returns where in the socket's stream it ends.
+    /// Queues a segment, to be called `tag` in events, and returns at once. An
+    /// empty one makes no event. Returns where in the socket's stream it ends.
     ///
     /// # Errors
     /// [`QueueFull`] as an error of kind `WouldBlock`: nothing was queued.

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
@@ -115,13 +115,31 @@ impl Queued {
     }
 }
 
+impl Queued {
+    /// Where the loop that watches the socket is this one: a socket that took not all of a message
+    /// (the machine is short of memory for TCP) is tried again.
+    fn help_on(&mut self) -> Result<()> {
+        if self.watch == Watch::Theirs {
+            let progress = self.queue.progress(self.id)?;
+            if progress.accepted < progress.queued {
+                self.queue.handle_writable(self.id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Wait for Queued {
     fn once(&mut self) -> Result<Option<Duration>> {
         self.sent += 1;
         let tag = Tag::Number(self.sent);
         self.queue.queue(self.id, self.message.clone(), tag)?;
         let limit = Timespec::try_from(PATIENCE)?;
+        let start = Instant::now();
         loop {
+            if start.elapsed() > PATIENCE {
+                bail!("no acknowledgement came: {:?}", self.queue.progress(self.id)?);
+            }
             self.room.clear();
             let room = rustix::buffer::spare_capacity(&mut self.room);
             let ready = epoll::wait(&self.set, room, Some(&limit)).context("cannot wait")?;
@@ -144,6 +162,7 @@ impl Wait for Queued {
                     other => bail!("{other:?} while an acknowledgement was waited for"),
                 }
             }
+            self.help_on()?;
         }
     }
 }

@@ -122,7 +122,7 @@ impl Reuse {
 
     fn sizes(&self, is_slow: bool) -> Vec<Size> {
         let wanted: &[&str] = match (self.quick, is_slow) {
-            (true, true) => &["1 MB"],
+            (true, true) => &["10 MB"],
             (true, false) => &["10 KB", "1 MB", "10 MB"],
             (false, _) => return SIZES.to_vec(),
         };
@@ -175,7 +175,7 @@ impl Plan {
             cell.rounds.push(windows);
             cell.faults.push(fault);
             if round < self.looked_for {
-                let looked_for = Self::look_for(self, session, network, size, &servers, round)?;
+                let looked_for = self.look_for(session, network, size, &servers, round)?;
                 cell.looked_for.push(looked_for);
             }
         }

@@ -1,5 +1,6 @@
 //! Tables: a row for each size, a column for each way.
 
+use super::FAST;
 use super::cell::{Figure, ReuseCell, Window};
 use super::findings::Findings;
 use crate::floor::reuse::Make;
@@ -45,13 +46,15 @@ pub(super) fn cpu(findings: &Findings, network: &str) -> Table {
 
 /// Each way by the first.
 pub(super) fn compared(findings: &Findings, network: &str) -> Table {
-    let title =
-        format!("Over {network}: core time by that of `heap`, within rounds [95 % interval]");
+    let is_fast = FAST.contains(&network);
+    let figure: Figure = if is_fast { Window::core } else { Window::threads };
+    let what = if is_fast { "core time" } else { "own thread's time" };
+    let title = format!("Over {network}: {what} by that of `heap`, within rounds [95 % interval]");
     let mut table = table(&title, "rounds");
     for cell in findings.of(network) {
         let mut row = vec![cell.size.name.to_owned()];
         row.extend(Make::ALL.map(|way| {
-            let interval = cell.against(way, Make::Heap, Window::core);
+            let interval = cell.against(way, Make::Heap, figure);
             interval.map_or_else(|| "—".to_owned(), Interval::show)
         }));
         row.push(cell.verdict());

@@ -39,8 +39,11 @@ pub(super) struct Findings {
     pub(super) skipped: Vec<String>,
 }
 
+/// A figure of a window.
+type Figure = fn(&Load) -> f64;
+
 /// Of each round that counts: a figure of a way by that of the plain one.
-fn against(cell: &Cell, track: Track, figure: fn(&Load) -> f64) -> Option<Interval> {
+fn against(cell: &Cell, track: Track, figure: Figure) -> Option<Interval> {
     let [one, plain] =
         [track, Track::Plain].map(|track| cell.all_figures(Peer::Tracker(track), figure));
     Interval::of(&ratios(&one?, &plain?))
@@ -62,9 +65,8 @@ fn duration(load: &Load) -> f64 {
 impl Findings {
     /// CPU and time of the tracked stream by those of the plain one.
     pub(super) fn targets(&self) -> Vec<Target> {
-        let figures: [(&str, fn(&Load) -> f64); 2] =
-            [("core s/GiB", core), ("time of a GiB", duration)];
-        let target = |cell: &Cell, (what, figure): (&str, fn(&Load) -> f64)| {
+        let figures: [(&str, Figure); 2] = [("core s/GiB", core), ("time of a GiB", duration)];
+        let target = |cell: &Cell, (what, figure): (&str, Figure)| {
             let interval = against(cell, Track::Tracked, figure);
             let shown = interval.map_or_else(String::new, |of| format!(" {}", digits(of)));
             Target {
@@ -91,7 +93,7 @@ impl Findings {
         for cell in &self.cells {
             for track in [Track::AtEnd, Track::Tracked] {
                 let mut row = vec![track.to_string(), cell.network.to_owned()];
-                row.extend([core, threads, duration].map(|figure: fn(&Load) -> f64| {
+                row.extend([core, threads, duration].map(|figure: Figure| {
                     against(cell, track, figure).map_or_else(|| "—".to_owned(), digits)
                 }));
                 row.push(cell.verdict_in_short());
@@ -123,7 +125,7 @@ impl Findings {
 
     /// CPU and speed of each way.
     pub(super) fn plot(&self, run: &RunDir) -> Result<()> {
-        let bars = |figure: fn(&Load) -> f64| -> Vec<plot::Bar> {
+        let bars = |figure: Figure| -> Vec<plot::Bar> {
             self.cells.iter().flat_map(|cell| cell.bars(figure)).collect()
         };
         let path = |what: &str| run.path().join(format!("{what}.svg"));
