@@ -538,6 +538,22 @@ fn a_body_in_the_handlers_own_task_can_be_read_from_another() {
     assert_eq!(client.answer().content, b"abcdef");
 }
 
+#[test]
+fn lent_memory_is_sent_and_not_kept_however_often() {
+    struct Lends;
+    impl Handler for Lends {
+        async fn handle(&self, _: &mut Request) -> Response {
+            Response::new(200).with_body(Body::Segment(Segment::memory("lent")))
+        }
+    }
+    let served = Served::new(Limits::default(), || Lends);
+    let mut client = served.connect();
+    for _ in 0..1100 {
+        client.send(&get("/"));
+        assert_eq!(client.answer().content, b"lent");
+    }
+}
+
 /// Runs a future on this thread, parked in between.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);

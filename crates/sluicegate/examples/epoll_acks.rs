@@ -19,11 +19,8 @@ const ACKS: u64 = 1;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let file = Arc::new(File::open(args.next().ok_or("which file?")?)?);
+    let file = Arc::new(File::open(args.next().ok_or("which file, of a byte or more?")?)?);
     let len = file.metadata()?.len();
-    if len == 0 {
-        return Err("nothing of an empty file can be acknowledged".into());
-    }
     let listener = TcpListener::bind(args.next().unwrap_or("127.0.0.1:8080".into()))?;
     listener.set_nonblocking(true)?;
     println!("tcp://{}", listener.local_addr()?);
@@ -47,27 +44,35 @@ fn main() -> Result<(), Box<dyn Error>> {
             if event.data.u64() == ACKS {
                 // Sends what the sockets take, and collects what has happened.
                 acks.wait(&mut events, Some(Duration::ZERO))?;
-            } else if let Ok((stream, peer)) = listener.accept() {
-                let id = acks.add(stream, Watch::Ours)?;
-                // Returns at once, whatever the size of the file.
-                acks.queue_file(id, &file, 0..len)?;
-                peers.insert(id, peer);
+                continue;
+            }
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    let Ok(id) = acks.add(stream, Watch::Ours) else { continue };
+                    // Returns at once, whatever the size of the file.
+                    acks.queue_file(id, &file, 0..len)?;
+                    peers.insert(id, peer);
+                }
+                // Out of descriptors: who waits is still in the queue then.
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
         for event in events.drain(..) {
-            match event {
-                Event::Acked(id, grown) => {
+            let id = event.socket();
+            let is_over = match event {
+                Event::Acked(_, grown) => {
                     println!("{}: {} of {} bytes", peers[&id], grown.total, grown.len);
-                    if grown.total == grown.len {
-                        acks.remove(id);
-                    }
+                    grown.total == grown.len
                 }
-                Event::Failed(id, error) => {
+                Event::Failed(_, error) => {
                     println!("{}: {error}", peers[&id]);
-                    acks.remove(id);
+                    true
                 }
                 // This protocol has no requests.
-                _ => {}
+                _ => false,
+            };
+            if is_over && acks.remove(id) {
+                peers.remove(&id);
             }
         }
     }

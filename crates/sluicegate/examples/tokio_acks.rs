@@ -31,7 +31,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
-        let socket = Socket::with_context(fd, listener.source(), Arc::clone(&context))?;
+        let socket = Socket::with_context(fd, listener.source(), Arc::clone(&context));
+        // It is gone already.
+        let Ok(socket) = socket else { continue };
         let file = Arc::clone(&file);
         tokio::spawn(async move {
             if let Err(error) = serve(socket, peer, &file).await {

@@ -24,12 +24,14 @@ struct Held {
     bytes: Bytes,
     /// Somebody will ask for it.
     comes_back: bool,
+    /// It was told that it is free.
+    is_told: bool,
 }
 
 impl Buffers {
     /// Holds the memory of the segment that is the stream from `from` to `end`.
     pub(crate) fn hold(&mut self, from: Position, end: Position, bytes: Bytes, comes_back: bool) {
-        self.held.push_back(Held { end, from, until: end, bytes, comes_back });
+        self.held.push_back(Held { end, from, until: end, bytes, comes_back, is_told: false });
     }
 
     /// How many there are.
@@ -62,6 +64,16 @@ impl Buffers {
             return None;
         }
         self.held.remove(at).map(|held| held.bytes)
+    }
+
+    /// Tells the ends of those that are free to be taken, each once.
+    pub(crate) fn tell_free(&mut self, ledger: &Ledger, mut each: impl FnMut(Position)) {
+        for held in &mut self.held {
+            if held.comes_back && !held.is_told && held.is_free(ledger) {
+                held.is_told = true;
+                each(held.end);
+            }
+        }
     }
 
     fn find(&self, end: Position) -> Option<usize> {

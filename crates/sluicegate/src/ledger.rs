@@ -157,7 +157,9 @@ impl Ledger {
     /// index `id` (SO_TIMESTAMPING with OPT_ID: `ee_data` is the index of the
     /// last byte of a send call). Returns by how many bytes the acknowledged
     /// part grew. Reports may be late, doubled or missing; none moves it back,
-    /// and none moves it past what was accepted.
+    /// and none moves it past what was accepted. The index must count from this
+    /// account's first byte. For who drives the machine by itself: a
+    /// [`crate::Socket`] takes reports for a wake-up and asks SIOCOUTQ.
     pub fn handle_ack_id(&mut self, id: u32) -> u64 {
         // What is under way lies between acked and accepted, and less than
         // 2 GiB of it, so the newest accepted byte is a safe reference.

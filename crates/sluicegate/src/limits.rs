@@ -15,8 +15,8 @@ use sluicegate_sys::socket;
 pub struct SocketLimits {
     /// Bytes that the socket holds and has not sent yet, beyond which it takes
     /// no more (`TCP_NOTSENT_LOWAT`). The kernel still chooses how much may be
-    /// under way. A bound here keeps what a slow reader costs near this figure
-    /// and does not slow a fast one.
+    /// under way. A bound here keeps what a slow reader costs near this figure;
+    /// one much below a MiB costs CPU with a fast one ([`Unsent`] has both).
     pub unsent: Option<u32>,
     /// Bytes of the send buffer (`SO_SNDBUF`; the kernel doubles it): sent and
     /// not acknowledged, and not sent. It also bounds the speed, to so much a
@@ -98,7 +98,13 @@ impl Filling {
 
     /// It takes something again. Returns the bound that it is to have, if that
     /// is another one now.
-    pub(crate) fn handle_room(&mut self, now: Instant, bounds: &Unsent) -> Option<u32> {
+    pub(crate) fn handle_room(&mut self, bounds: &Unsent) -> Option<u32> {
+        // Looked at only where it was full: a clock costs as much as a call.
+        self.full_since?;
+        self.after(Instant::now(), bounds)
+    }
+
+    fn after(&mut self, now: Instant, bounds: &Unsent) -> Option<u32> {
         let full = now.saturating_duration_since(self.full_since.take()?);
         let speed = match full {
             full if full <= FAST => Speed::Fast,
@@ -127,7 +133,7 @@ mod tests {
         let mut turn = |millis: u64| {
             filling.handle_full(at);
             at += Duration::from_millis(millis);
-            filling.handle_room(at, &bounds)
+            filling.after(at, &bounds)
         };
         assert_eq!(turn(1), Some(bounds.fast));
         assert_eq!(turn(2), None, "it has that");
@@ -135,6 +141,6 @@ mod tests {
         assert_eq!(turn(500), Some(bounds.slow));
         assert_eq!(turn(500), None);
         assert_eq!(turn(5), Some(bounds.fast));
-        assert_eq!(Filling::default().handle_room(start, &bounds), None, "it was not full");
+        assert_eq!(Filling::default().handle_room(&bounds), None, "it was not full");
     }
 }

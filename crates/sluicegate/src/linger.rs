@@ -69,7 +69,9 @@ struct Table {
     incoming: Mutex<Vec<Dropped>>,
 }
 
-static TABLE: OnceLock<Option<Table>> = OnceLock::new();
+static TABLE: OnceLock<Table> = OnceLock::new();
+/// Held while the table is made.
+static MAKING: Mutex<()> = Mutex::new(());
 static SOCKETS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static QUARANTINED: AtomicU64 = AtomicU64::new(0);
@@ -84,16 +86,34 @@ pub fn lingering() -> Lingering {
     }
 }
 
+/// Bytes that the table may hold: peers that never acknowledge, and connect
+/// again and again, would otherwise pin what they please. Beyond it a dropped
+/// socket is cut off at once.
+const BUDGET: u64 = 1024 * 1024 * 1024;
+
+/// Makes the table, if there is none yet. False where that fails, for want of a
+/// thread or a descriptor: nothing may be sent by reference then, since nobody
+/// could wait for its release.
+pub(crate) fn can_linger() -> bool {
+    if TABLE.get().is_some() {
+        return true;
+    }
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    TABLE.get().is_some() || start().is_some_and(|table| TABLE.set(table).is_ok())
+}
+
 /// Takes a socket over. Never waits.
-pub(crate) fn linger(dropped: Dropped) {
+pub(crate) fn linger(mut dropped: Dropped) {
+    dropped.abort |= BYTES.load(Ordering::Relaxed).saturating_add(dropped.bytes()) > BUDGET;
     if dropped.abort {
         cut_off(&dropped);
+        dropped.deadline = Instant::now() + GRACE;
     } else {
         // The peer is told as by a close; an error means that it is gone.
         let _ = socket::shutdown_both(dropped.fd.as_fd());
     }
-    let Some(table) = TABLE.get_or_init(start) else {
-        // No thread or no descriptor for the table: what cannot be watched
+    let Some(table) = TABLE.get() else {
+        // It was made before the first reference. What cannot be watched
         // cannot be freed.
         quarantine(dropped.buffers);
         return;
@@ -113,11 +133,7 @@ fn start() -> Option<Table> {
     };
     let table = table().ok()?;
     // The thread waits until the table is in its place.
-    let run = || {
-        if let Some(table) = TABLE.wait() {
-            table.run();
-        }
-    };
+    let run = || TABLE.wait().run();
     std::thread::Builder::new().name("sluicegate-linger".to_owned()).spawn(run).ok()?;
     Some(table)
 }

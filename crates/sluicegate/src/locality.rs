@@ -97,6 +97,8 @@ impl Locator {
         }
     }
 
+    /// For who reuses memory after an acknowledgement.
+    ///
     /// Whether the kernel is to be asked before a remote peer's acknowledgement
     /// is taken for a proof: not since [`Locator::handle_released`] answered
     /// for a byte close enough before `position`.

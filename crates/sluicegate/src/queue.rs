@@ -379,6 +379,12 @@ impl<F> SendQueue<F> {
         {
             self.gate = Gate::Closed;
         }
+        if let Some(Part::Memory { way, .. }) = self.parts.front()
+            && self.goes_by_reference(*way)
+        {
+            // What was too much may no longer be.
+            self.references = (self.references + REFERENCES / 64).min(REFERENCES);
+        }
         self.copy_first = self.copy_first.saturating_sub(left);
         while left > 0 {
             let Some(front) = self.parts.front_mut() else {

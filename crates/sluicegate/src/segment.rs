@@ -127,20 +127,23 @@ impl Segment {
     }
 }
 
+/// Given away: who wants it back says [`Segment::memory`].
 impl<F> From<Bytes> for Segment<F> {
     fn from(bytes: Bytes) -> Self {
-        Segment::memory(bytes)
+        Segment::given(bytes)
     }
 }
 
+/// Given away: who wants it back says [`Segment::memory`].
 impl<F> From<Vec<u8>> for Segment<F> {
     fn from(bytes: Vec<u8>) -> Self {
-        Segment::memory(bytes)
+        Segment::given(bytes)
     }
 }
 
+/// Given away: who wants to know when it is free says [`Segment::shared`].
 impl<F> From<Arc<[u8]>> for Segment<F> {
     fn from(bytes: Arc<[u8]>) -> Self {
-        Segment::shared(bytes)
+        Segment::given(Bytes::from_owner(bytes))
     }
 }

@@ -25,7 +25,8 @@ fn trace(case: &str) -> impl Fn(&[&str]) -> usize {
     command.arg(&path).arg(std::env::current_exe().unwrap());
     command.args(["--exact", "what_is_traced", "--test-threads=1"]);
     let output = command.env(CASE, case).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("ok. 1 passed"), "{text}");
     let trace = std::fs::read_to_string(&path).unwrap();
     move |words| trace.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
 }

@@ -54,9 +54,9 @@ fn each_send_is_told_in_parts_that_sum_to_it() {
         let id = acks.add(server, watch).unwrap();
         let content = pattern(7, 5_000_000);
         let file = file_of(&content);
-        acks.queue(id, Segment::memory("head"), Tag::Number(1)).unwrap();
+        acks.queue(id, Segment::given("head"), Tag::Number(1)).unwrap();
         acks.queue_file(id, &file, 0..5_000_000).unwrap();
-        let end = acks.queue(id, Segment::memory("tail"), Tag::Number(2)).unwrap();
+        let end = acks.queue(id, Segment::given("tail"), Tag::Number(2)).unwrap();
         let reader = read_all(client);
         let mut totals = [0_u64; 3];
         while totals != [4, 5_000_000, 4] {
@@ -115,28 +115,103 @@ fn records_have_the_descriptor_of_the_file_and_the_bytes_since_the_last() {
 }
 
 #[test]
-fn what_is_no_record_waits_for_wait_and_goes_with_its_socket() {
+fn other_events_are_records_about_their_socket() {
+    let mut acks = AckQueue::new().unwrap();
+    let (server, mut client) = pair();
+    let id = acks.add(server, Watch::Ours).unwrap();
+    let fd = acks.fd(id).unwrap().as_raw_fd();
+    client.write_all(b"?").unwrap();
+    acks.queue(id, Segment::memory("answer"), Tag::Number(5)).unwrap();
+    let mut told = Vec::new();
+    let mut wait = |acks: &mut AckQueue, flag: u32| {
+        while !told.iter().any(|record: &EpollRecord| record.events() == flag) {
+            let mut records = [EpollRecord::default(); 1];
+            assert_eq!(acks.wait_records(&mut records, LIMIT).unwrap(), 1, "{told:?}");
+            told.extend(records);
+        }
+        told.iter().copied().find(|record| record.events() == flag).unwrap()
+    };
+    assert_eq!(wait(&mut acks, EpollRecord::READABLE).fd(), fd);
+    assert_eq!(wait(&mut acks, EpollRecord::RELEASED).fd(), fd);
+    let acked = wait(&mut acks, EpollRecord::ACKED);
+    assert_eq!((acked.fd(), acked.count()), (5, 6));
+    // Unread bytes make the close a reset.
+    drop(client);
+    acks.queue(id, Segment::given(vec![1; 1 << 20]), Tag::Number(6)).unwrap();
+    let failed = wait(&mut acks, EpollRecord::FAILED);
+    assert_eq!((failed.fd(), failed.count()), (fd, 0));
+}
+
+#[test]
+fn what_waits_to_be_told_goes_with_its_socket() {
     let mut acks = AckQueue::new().unwrap();
     let mut ids = Vec::new();
     let mut clients = Vec::new();
     for _ in 0..2 {
         let (server, mut client) = pair();
-        let id = acks.add(server, Watch::Ours).unwrap();
+        ids.push(acks.add(server, Watch::Ours).unwrap());
         client.write_all(b"?").unwrap();
-        acks.queue(id, Segment::memory("answer"), Tag::Number(5)).unwrap();
-        ids.push(id);
         clients.push(client);
     }
-    let mut records = [EpollRecord::default(); 4];
-    let mut count = 0;
-    while count < 2 {
-        count += acks.wait_records(&mut records, LIMIT).unwrap();
-        assert_eq!((records[0].fd(), records[0].count()), (5, 6));
+    // One record: the other events wait.
+    acks.wait_records(&mut [EpollRecord::default()], LIMIT).unwrap();
+    let first = ids[0];
+    assert!(acks.remove(first));
+    let mut told = Vec::new();
+    acks.wait(&mut told, Some(Duration::from_millis(100))).unwrap();
+    assert!(told.iter().all(|event| event.socket() != first), "{told:?}");
+}
+
+#[test]
+fn a_buffer_that_is_free_is_told_and_can_be_had() {
+    for watch in BOTH {
+        let (server, client) = pair();
+        let reader = read_all(client);
+        let mut acks = AckQueue::new().unwrap();
+        let id = acks.add(server, watch).unwrap();
+        let content = pattern(3, 3_000_000);
+        let end = acks.queue(id, Segment::memory(content.clone()), Tag::Number(1)).unwrap();
+        let mut released = Vec::new();
+        while released.is_empty() {
+            if watch == Watch::Theirs {
+                acks.handle_writable(id).unwrap();
+            }
+            released.extend(
+                events(&mut acks).into_iter().filter(|event| matches!(event, Event::Released(..))),
+            );
+        }
+        assert!(matches!(released[..], [Event::Released(which, at)] if which == id && at == end));
+        assert!(acks.try_released(id, end).unwrap().unwrap() == content);
+        acks.remove(id);
+        assert!(reader.join().unwrap() == content);
     }
-    assert!(acks.remove(ids[0]));
-    let told = events(&mut acks);
-    assert!(told.iter().all(|event| event.socket() == ids[1]), "{told:?}");
-    assert!(told.iter().any(|event| matches!(event, Event::Readable(_))), "{told:?}");
+}
+
+#[test]
+fn a_file_that_fails_ends_the_sending_and_not_the_telling() {
+    let (server, client) = pair();
+    let mut acks = AckQueue::new().unwrap();
+    let id = acks.add(server, Watch::Ours).unwrap();
+    let content = pattern(4, 300_000);
+    acks.queue_file(id, &file_of(&content), 0..300_000).unwrap();
+    // Ten bytes short of what was promised.
+    acks.queue(id, Segment::file(&file_of(&content[..90]), 0..100), Tag::Number(1)).unwrap();
+    let (mut told, mut failed) = (0, 0);
+    let reader = discard(client);
+    while told < 300_000 || failed == 0 {
+        for event in events(&mut acks) {
+            match event {
+                Event::Acked(_, grown) => told += grown.grown,
+                Event::Failed(..) => failed += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(failed, 1);
+    let late = acks.queue(id, Segment::given("late"), Tag::Number(2)).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::NotConnected);
+    acks.remove(id);
+    reader.join().unwrap();
 }
 
 #[test]
@@ -166,7 +241,7 @@ fn a_sendfile_of_ones_own_is_followed_by_its_file() {
         }
         assert_eq!(acks.progress(id).unwrap().acked.get(), len);
         // Ours go behind theirs, and theirs not before ours.
-        acks.queue(id, Segment::memory("tail"), Tag::Number(1)).unwrap();
+        acks.queue(id, Segment::given("tail"), Tag::Number(1)).unwrap();
         let refused = acks.send_with(id, tag, |_| panic!("called"));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
         follow(&mut acks, id, watch, Tag::Number(1), 4);
@@ -183,11 +258,11 @@ fn what_is_cancelled_is_not_sent_and_what_was_accepted_is_told() {
         let mut acks = AckQueue::new().unwrap();
         let id = acks.add(server, watch).unwrap();
         acks.queue_file(id, &hole(1 << 30), 0..1 << 30).unwrap();
-        acks.queue(id, Segment::memory("never"), Tag::Number(9)).unwrap();
+        acks.queue(id, Segment::given("never"), Tag::Number(9)).unwrap();
         acks.wait(&mut Vec::new(), Some(Duration::ZERO)).unwrap();
         let accepted = acks.cancel(id).unwrap();
         assert!((1..1 << 30).contains(&accepted.get()));
-        let end = acks.queue(id, Segment::memory("tail"), Tag::Number(1)).unwrap();
+        let end = acks.queue(id, Segment::given("tail"), Tag::Number(1)).unwrap();
         assert_eq!(end.get(), accepted.get() + 4);
         let reader = read_all(client);
         let mut last = None;
@@ -222,7 +297,7 @@ fn a_socket_that_was_removed_is_not_found_and_not_mistaken_for_the_next() {
     let next = acks.add(server, Watch::Theirs).unwrap();
     assert_ne!(id, next);
     let kinds = [
-        acks.queue(id, Segment::memory("x"), Tag::Number(0)).err(),
+        acks.queue(id, Segment::given("x"), Tag::Number(0)).err(),
         acks.queue_file(id, &hole(1), 0..1).err(),
         acks.send_with(id, Tag::Number(0), |_| panic!("called")).err(),
         acks.handle_writable(id).err(),
@@ -262,7 +337,7 @@ fn requests_are_received_and_the_end_of_them_is_told_once() {
     acks.wait(&mut Vec::new(), Some(Duration::ZERO)).unwrap();
     acks.report_every(1000);
     let reader = discard(client);
-    acks.queue(id, Segment::memory(vec![7; 20_000]), Tag::Number(1)).unwrap();
+    acks.queue(id, Segment::given(vec![7; 20_000]), Tag::Number(1)).unwrap();
     follow(&mut acks, id, Watch::Ours, Tag::Number(1), 20_000);
     let mut more = Vec::new();
     acks.wait(&mut more, Some(Duration::from_millis(50))).unwrap();
@@ -291,7 +366,7 @@ fn a_socket_of_another_loop_has_nothing_on_its_error_queue() {
     let (server, client) = pair();
     let id = acks.add(server, Watch::Theirs).unwrap();
     let reader = discard(client);
-    acks.queue(id, Segment::memory(vec![1; HELD]), Tag::Number(1)).unwrap();
+    acks.queue(id, Segment::given(vec![1; HELD]), Tag::Number(1)).unwrap();
     follow(&mut acks, id, Watch::Theirs, Tag::Number(1), HELD as u64);
     acks.send_with(id, Tag::Number(2), |fd| sluicegate_sys::socket::send(fd, b"x", false)).unwrap();
     follow(&mut acks, id, Watch::Theirs, Tag::Number(2), 1);

@@ -146,14 +146,15 @@ fn a_queue_of_signals_that_was_full_is_made_up_for() {
     const CHILD: &str = "SLUICEGATE_TEST_FULL_QUEUE";
     if std::env::var_os(CHILD).is_none() {
         require!(Need::Program("prlimit"));
-        let status = Command::new("prlimit")
+        let output = Command::new("prlimit")
             .arg("--sigpending=3:3")
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "a_queue_of_signals_that_was_full_is_made_up_for"])
             .env(CHILD, "1")
-            .status()
+            .output()
             .unwrap();
-        assert!(status.success());
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("ok. 1 passed"), "{text}");
         return;
     }
     let mut signals = signals();

@@ -159,7 +159,7 @@ fn bytes_before_an_end_that_is_lost_are_acknowledged_all_the_same() {
         if let Some(watch) = watch {
             let mut acks = AckQueue::new().unwrap();
             let id = acks.add(server, watch).unwrap();
-            acks.queue(id, Segment::memory("hello"), Tag::Number(1)).unwrap();
+            acks.queue(id, Segment::given("hello"), Tag::Number(1)).unwrap();
             assert_eq!(acks.wait(&mut Vec::new(), Some(Duration::ZERO)).unwrap(), 0);
             arrives(&mut client);
             eventually("acknowledged", || unacked(acks.fd(id).unwrap()) == 0);
@@ -179,7 +179,7 @@ fn bytes_before_an_end_that_is_lost_are_acknowledged_all_the_same() {
         } else {
             let worker = Worker::new().unwrap();
             let mut socket = socket_on(server, &worker);
-            let end = socket.queue(Segment::memory("hello")).unwrap();
+            let end = socket.queue(Segment::given("hello")).unwrap();
             let sent = worker.run(async move {
                 socket.flush().await.unwrap();
                 socket
@@ -239,7 +239,8 @@ fn a_reset_in_the_middle_is_told_once_and_nothing_is_counted_that_was_not_acknow
         let counted = tcp_info::tcp_info(acks.fd(id).unwrap()).unwrap().bytes_acked;
         assert!(acked <= counted, "{acked} of {counted}");
         // Nothing more is told of it, whatever is done.
-        acks.queue(id, Segment::memory("more"), Tag::Number(2)).unwrap();
+        let late = acks.queue(id, Segment::given("more"), Tag::Number(2)).unwrap_err();
+        assert_eq!(late.kind(), std::io::ErrorKind::NotConnected);
         acks.handle_writable(id).unwrap();
         let mut events = Vec::new();
         acks.wait(&mut events, Some(Duration::from_millis(50))).unwrap();
@@ -294,7 +295,7 @@ fn bytes_that_were_under_way_before_are_nobodys_and_make_nothing_early() {
         let mut acks = AckQueue::new().unwrap();
         let id = acks.add(server, watch).unwrap();
         assert_eq!(acks.progress(id).unwrap(), Progress::default());
-        let end = acks.queue(id, Segment::memory(vec![1; 50_000]), Tag::Number(1)).unwrap();
+        let end = acks.queue(id, Segment::given(vec![1; 50_000]), Tag::Number(1)).unwrap();
         assert_eq!(end.get(), 50_000);
         let mut events = Vec::new();
         acks.wait(&mut events, Some(Duration::from_millis(50))).unwrap();
@@ -384,7 +385,7 @@ fn a_report_for_every_byte_is_many_and_the_totals_are_right() {
     let mut acks = AckQueue::new().unwrap();
     acks.report_every(1);
     let id = acks.add(server, Watch::Ours).unwrap();
-    acks.queue(id, Segment::memory(vec![1; 3_000]), Tag::Number(0)).unwrap();
+    acks.queue(id, Segment::given(vec![1; 3_000]), Tag::Number(0)).unwrap();
     let mut total = 0;
     collect(&mut acks, |event| {
         let grown = grown_of(&event);
@@ -442,7 +443,7 @@ fn a_worker_s_task_is_woken_by_the_acknowledgement() {
     let worker = Worker::new().unwrap();
     is_woken_by_the_report(&lab, |stream| {
         let mut socket = socket_on(stream, &worker);
-        let end = socket.queue(Segment::memory("hello")).unwrap();
+        let end = socket.queue(Segment::given("hello")).unwrap();
         let start = Instant::now();
         worker.run(async move { socket.acked(end).await.unwrap() }).unwrap();
         start.elapsed()
@@ -459,7 +460,7 @@ fn a_task_of_tokio_is_woken_by_the_acknowledgement() {
         runtime.block_on(async {
             let mut socket =
                 Socket::new(stream, &sluicegate::SharedReactor::new().unwrap()).unwrap();
-            let end = socket.queue(Segment::memory("hello")).unwrap();
+            let end = socket.queue(Segment::given("hello")).unwrap();
             let start = Instant::now();
             tokio::spawn(async move { socket.acked(end).await.unwrap() }).await.unwrap();
             start.elapsed()
@@ -475,7 +476,7 @@ fn an_event_is_told_when_the_acknowledgement_comes() {
         let mut acks = AckQueue::new().unwrap();
         let id = acks.add(stream, Watch::Ours).unwrap();
         let start = Instant::now();
-        acks.queue(id, Segment::memory("hello"), Tag::Number(0)).unwrap();
+        acks.queue(id, Segment::given("hello"), Tag::Number(0)).unwrap();
         collect(&mut acks, |event| grown_of(&event).total == 5);
         start.elapsed()
     });
@@ -487,7 +488,7 @@ fn a_report_is_asked_for_anew_where_the_one_before_was_taken_back() {
     let mut acks = AckQueue::new().unwrap();
     let id = acks.add(server, Watch::Ours).unwrap();
     // The buffer that is lent keeps the account of this stream open.
-    acks.queue(id, Segment::memory("head"), Tag::Number(0)).unwrap();
+    acks.queue(id, Segment::given("head"), Tag::Number(0)).unwrap();
     acks.queue_file(id, &hole(1 << 30), 0..1 << 30).unwrap();
     acks.wait(&mut Vec::new(), Some(Duration::ZERO)).unwrap();
     acks.cancel(id).unwrap();
@@ -496,7 +497,7 @@ fn a_report_is_asked_for_anew_where_the_one_before_was_taken_back() {
     acks.wait(&mut Vec::new(), Some(Duration::ZERO)).unwrap();
     let next = |acks: &AckQueue| errqueue::next(acks.fd(id).unwrap()).unwrap();
     while next(&acks).is_some() {}
-    let end = acks.queue(id, Segment::memory("hello"), Tag::Number(1)).unwrap();
+    let end = acks.queue(id, Segment::given("hello"), Tag::Number(1)).unwrap();
     eventually("sent", || {
         acks.wait(&mut Vec::new(), Some(Duration::ZERO)).unwrap();
         acks.progress(id).unwrap().accepted == end

@@ -5,15 +5,16 @@
 use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use sluicegate::{
-    FileFault, PipePool, Registration, Segment, SendContext, SendError, Socket, Strategy, Way,
-    Worker,
+    FileFault, PipePool, Registration, Segment, SendContext, SendError, Socket, SocketLimits,
+    Strategy, Unsent, Way, Worker,
 };
+use sluicegate_sys::socket::unsent_limit;
 
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -287,4 +288,87 @@ fn nothing_of_one_socket_is_left_for_the_next_one_of_its_thread() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_queued_behind_does_not_take_its_failure_to_what_stands_before() {
+    let worker = Worker::new().unwrap();
+    let (server, client) = pair();
+    let mut socket = socket(server, &worker, None);
+    let reader = read_all(client);
+    let content = pattern(300_000);
+    worker
+        .run(async move {
+            let whole = socket.queue(Segment::file(&file_of(&content), 0..300_000)).unwrap();
+            let short = socket.queue(Segment::file(&file_of(&content[..90]), 0..100)).unwrap();
+            socket.accepted(whole).await.unwrap();
+            socket.acked(whole).await.unwrap();
+            let error = socket.accepted(short).await.unwrap_err();
+            assert!(matches!(error, SendError::File(_)), "{error}");
+        })
+        .unwrap();
+    assert!(reader.join().unwrap().len() >= 300_000);
+}
+
+#[test]
+fn memory_that_nobody_asks_back_never_fills_the_queue() {
+    let worker = Worker::new().unwrap();
+    let (server, client) = pair();
+    let mut socket = socket(server, &worker, Some(Way::Zerocopy));
+    let reader = read_all(client);
+    worker
+        .run(async move {
+            for number in 0..3000_u32 {
+                assert!(socket.room() > 0 || number % 1000 != 0);
+                while socket.queue(Segment::given(number.to_be_bytes().to_vec())).is_err() {
+                    socket.flush().await.unwrap();
+                }
+            }
+            socket.flush().await.unwrap();
+        })
+        .unwrap();
+    let got = reader.join().unwrap();
+    let want: Vec<u8> = (0..3000_u32).flat_map(u32::to_be_bytes).collect();
+    assert!(got == want, "{} bytes", got.len());
+}
+
+#[test]
+fn what_a_socket_may_hold_unsent_follows_its_reader() {
+    let worker = Worker::new().unwrap();
+    let (server, mut client) = pair();
+    let limits = SocketLimits { unsent: Some(300_000), ..SocketLimits::default() };
+    let bounds = Unsent { slow: 20_000, fast: 1 << 20 };
+    let context = Arc::new(SendContext { limits, unsent: Some(bounds), ..SendContext::default() });
+    server.set_nonblocking(true).unwrap();
+    let mut socket = Socket::with_context(server.into(), worker.reactor(), context).unwrap();
+    let limit = |socket: &Socket<Registration>| unsent_limit(socket.as_fd()).unwrap();
+    worker
+        .run(async move {
+            let end = socket.queue(Segment::given(vec![7; 60_000_000])).unwrap();
+            // Full, and for long.
+            let full = poll_fn(|cx| Poll::Ready(socket.poll_flush(cx).is_pending())).await;
+            assert!(full);
+            assert_eq!(limit(&socket), 300_000);
+            std::thread::sleep(Duration::from_millis(300));
+            let mut got = vec![0; 20_000_000];
+            let reader = std::thread::spawn(move || {
+                client.read_exact(&mut got).unwrap();
+                client
+            });
+            let before = socket.accepted_position();
+            poll_fn(|cx| match socket.poll_flush(cx) {
+                Poll::Pending if socket.accepted_position() == before => Poll::Pending,
+                _ => Poll::Ready(()),
+            })
+            .await;
+            assert_eq!(limit(&socket), 20_000, "it was full for 300 ms");
+            let rest = std::thread::spawn(move || {
+                let mut client = reader.join().unwrap();
+                client.read_exact(&mut vec![0; 40_000_000]).unwrap();
+            });
+            socket.acked(end).await.unwrap();
+            rest.join().unwrap();
+            assert_eq!(limit(&socket), 300_000, "no more than it was allowed at first");
+        })
+        .unwrap();
 }

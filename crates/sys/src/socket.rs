@@ -135,6 +135,28 @@ pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
     set_tcp_option(socket, libc::TCP_NOTSENT_LOWAT, bytes)
 }
 
+/// The bound that [`set_unsent_limit`] sets; 0 where the host's own
+/// (`net.ipv4.tcp_notsent_lowat`) holds.
+///
+/// # Errors
+/// As `getsockopt(2)`.
+pub fn unsent_limit(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut value = 0_u32;
+    let mut length = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: the kernel writes one int through the pointer, as the length
+    // says, and that length itself; both live until the call is over.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Gives the connection up when sent bytes were not acknowledged, or the
 /// peer's window was closed, for so long (`TCP_USER_TIMEOUT`, RFC 5482).
 /// Milliseconds; zero restores the kernel's own patience. Connections accepted

@@ -8,6 +8,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub struct TcpInfo {
     /// The connection is in state CLOSE: over, or reset (`tcpi_state` 7).
     pub closed: bool,
+    /// The handshake is under way (`tcpi_state` SYN_SENT or SYN_RECV): SIOCOUTQ
+    /// is 0 then, whatever was accepted.
+    pub handshaking: bool,
     /// We have said that we send no more, and the peer has not acknowledged
     /// that (`tcpi_state` FIN_WAIT1, LAST_ACK or CLOSING): SIOCOUTQ counts it
     /// as one byte.
@@ -60,12 +63,15 @@ pub fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     let mut acked = [0; 8];
     acked.copy_from_slice(&bytes[BYTES_ACKED..BYTES_ACKED + 8]);
     // <net/tcp_states.h>
+    const SYN_SENT: u8 = 2;
+    const SYN_RECV: u8 = 3;
     const FIN_WAIT1: u8 = 4;
     const CLOSE: u8 = 7;
     const LAST_ACK: u8 = 9;
     const CLOSING: u8 = 11;
     Ok(TcpInfo {
         closed: bytes[STATE] == CLOSE,
+        handshaking: matches!(bytes[STATE], SYN_SENT | SYN_RECV),
         fin_unacknowledged: matches!(bytes[STATE], FIN_WAIT1 | LAST_ACK | CLOSING),
         bytes_acked: u64::from_ne_bytes(acked),
         data_segments_in: word(DATA_SEGS_IN),

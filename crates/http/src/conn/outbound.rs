@@ -63,10 +63,9 @@ impl<R: Readiness> Outbound<'_, R> {
         match response.kind {
             Kind::Prepared(prepared, content) => {
                 self.make_room(2).await?;
-                self.queue_prepared(asked, &prepared);
+                self.queue_prepared(asked, &prepared)?;
                 if let Some(content) = content.filter(|_| !asked.head_only) {
-                    // There is room for two.
-                    let _ = self.socket.queue(content);
+                    self.push(content)?;
                 }
                 Ok(false)
             }
@@ -92,7 +91,7 @@ impl<R: Readiness> Outbound<'_, R> {
         }
     }
 
-    fn queue_prepared(&mut self, asked: Asked, prepared: &Prepared) {
+    fn queue_prepared(&mut self, asked: Asked, prepared: &Prepared) -> Result<(), Failure> {
         let persistence = asked.persistence();
         let content = if persistence == Persistence::Implied {
             let mut whole = prepared.whole();
@@ -109,8 +108,7 @@ impl<R: Readiness> Outbound<'_, R> {
             }
             Bytes::from(head)
         };
-        // There is room: the caller made it.
-        let _ = self.socket.queue(Segment::Memory(content));
+        self.push(Segment::Memory(content))
     }
 
     async fn queue_body(&mut self, body: Body, framing: Framing) -> Result<(), Failure> {
@@ -190,9 +188,17 @@ impl<R: Readiness> Outbound<'_, R> {
 
     async fn queue(&mut self, segment: Segment) -> Result<(), Failure> {
         self.make_room(1).await?;
-        // There is room: it was made above, and nobody else queues.
-        let _ = self.socket.queue(segment);
-        Ok(())
+        self.push(segment)
+    }
+
+    /// Queues a segment for which there is room.
+    fn push(&mut self, segment: Segment) -> Result<(), Failure> {
+        // Nobody here asks a buffer back: held for that it would stay for ever.
+        let segment = match segment {
+            Segment::Lent(bytes) => Segment::Memory(bytes),
+            segment => segment,
+        };
+        self.socket.queue(segment).map(drop).map_err(|full| Failure::Body(Box::new(full)))
     }
 
     /// Makes sure that so many segments can be queued.

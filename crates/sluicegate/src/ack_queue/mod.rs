@@ -53,11 +53,15 @@ pub enum Event {
     /// Of a send more is acknowledged.
     Acked(SocketId, Grown),
     /// The socket can be received from, or its peer sends no more. Told of
-    /// sockets that are [`Watch::Ours`], at least once for each change, and
-    /// again now and then as long as something is left unread.
+    /// sockets that are [`Watch::Ours`], once for what has come since: receive
+    /// until `WouldBlock` or 0.
     Readable(SocketId),
-    /// The connection or a file failed: nothing more will be told of this
-    /// socket. [`AckQueue::remove`] it.
+    /// The buffer that was queued with [`Segment::memory`] and ends there can be
+    /// had from [`AckQueue::try_released`].
+    Released(SocketId, Position),
+    /// The connection failed, and nothing more will be told of this socket; or
+    /// a file did, and nothing more is sent, though what was accepted before is
+    /// still told of. [`AckQueue::remove`] it.
     Failed(SocketId, SendError),
 }
 
@@ -66,7 +70,10 @@ impl Event {
     #[must_use]
     pub fn socket(&self) -> SocketId {
         match self {
-            Event::Acked(id, _) | Event::Readable(id) | Event::Failed(id, _) => *id,
+            Event::Acked(id, _)
+            | Event::Readable(id)
+            | Event::Released(id, _)
+            | Event::Failed(id, _) => *id,
         }
     }
 }
@@ -224,15 +231,17 @@ impl AckQueue {
         events: &mut Vec<Event>,
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
-        self.fill(timeout, |events| !events.is_empty())?;
+        self.fill(timeout)?;
         let count = self.events.len();
         events.extend(self.events.drain(..));
         Ok(count)
     }
 
-    /// As [`AckQueue::wait`], for acknowledgements alone, in the paper's form;
-    /// other events stay for `wait`, and keep the descriptor readable until it
-    /// has told them. Returns how many records were filled.
+    /// As [`AckQueue::wait`], in the paper's form: acknowledgements by the
+    /// descriptor of their file, other events by that of their socket (and
+    /// without what a form of 64 bits has no room for, such as why it failed).
+    /// What finds no room comes with the next call. Returns how many records
+    /// were filled.
     ///
     /// # Errors
     /// As [`AckQueue::wait`]; `InvalidInput` without room for a record.
@@ -244,20 +253,20 @@ impl AckQueue {
         if records.is_empty() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let is_ack = |event: &Event| matches!(event, Event::Acked(..));
-        self.fill(timeout, |events| events.iter().any(is_ack))?;
+        self.fill(timeout)?;
         let mut count = 0;
-        let mut others = VecDeque::new();
-        for event in self.events.drain(..) {
-            match (event, records.get_mut(count)) {
-                (Event::Acked(_, grown), Some(record)) => {
-                    *record = EpollRecord::of(&grown);
-                    count += 1;
-                }
-                (event, _) => others.push_back(event),
-            }
+        while let Some(record) = records.get_mut(count)
+            && let Some(event) = self.events.pop_front()
+        {
+            let socket = |id| self.sockets.fd(id).map_or(-1, |fd| fd.as_raw_fd());
+            *record = match &event {
+                Event::Acked(_, grown) => EpollRecord::of(grown),
+                Event::Readable(id) => EpollRecord::about(EpollRecord::READABLE, socket(*id)),
+                Event::Released(id, _) => EpollRecord::about(EpollRecord::RELEASED, socket(*id)),
+                Event::Failed(id, _) => EpollRecord::about(EpollRecord::FAILED, socket(*id)),
+            };
+            count += 1;
         }
-        self.events = others;
         if !self.events.is_empty() {
             // What is left makes the descriptor readable.
             self.set_timer(Some(Instant::now()))?;
@@ -265,21 +274,17 @@ impl AckQueue {
         Ok(count)
     }
 
-    /// Turns until `is_enough` or the time is over.
-    fn fill(
-        &mut self,
-        timeout: Option<Duration>,
-        is_enough: impl Fn(&VecDeque<Event>) -> bool,
-    ) -> io::Result<()> {
+    /// Turns until there is an event or the time is over.
+    fn fill(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = match deadline {
-                _ if is_enough(&self.events) => Some(Duration::ZERO),
+                _ if !self.events.is_empty() => Some(Duration::ZERO),
                 Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
                 None => timeout,
             };
             self.turn(left)?;
-            if is_enough(&self.events) || left.is_some_and(|left| left.is_zero()) {
+            if !self.events.is_empty() || left.is_some_and(|left| left.is_zero()) {
                 return Ok(());
             }
         }

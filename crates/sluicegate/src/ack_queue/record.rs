@@ -1,5 +1,7 @@
 //! An acknowledgement in the form that the paper's kernel gives it.
 
+use std::os::fd::RawFd;
+
 use super::sends::{Grown, Tag};
 
 /// A record of the shape of `struct epoll_event` (`epoll_wait(2)`), filled as
@@ -26,6 +28,20 @@ impl EpollRecord {
     /// bytes were.
     pub const ACKED: u32 = 4;
 
+    /// EPOLLIN: the socket can be received from.
+    pub const READABLE: u32 = 1;
+
+    /// EPOLLPRI: a buffer of the socket's is released.
+    pub const RELEASED: u32 = 2;
+
+    /// EPOLLERR: the socket has failed.
+    pub const FAILED: u32 = 8;
+
+    /// A record about a socket, without a count.
+    pub(super) fn about(events: u32, socket: RawFd) -> Self {
+        EpollRecord { events, data: u64::from(socket.cast_unsigned()) }
+    }
+
     pub(super) fn of(grown: &Grown) -> Self {
         let count = u32::try_from(grown.grown).unwrap_or(u32::MAX);
         let name = match grown.tag {
@@ -36,7 +52,7 @@ impl EpollRecord {
         EpollRecord { events: Self::ACKED, data: u64::from(count) << 32 | u64::from(name) }
     }
 
-    /// The event flags: [`EpollRecord::ACKED`].
+    /// The event flag: one of the constants here.
     #[must_use]
     pub fn events(&self) -> u32 {
         self.events
@@ -48,7 +64,8 @@ impl EpollRecord {
         self.data
     }
 
-    /// The descriptor of the file, or the low 32 bits of the caller's number.
+    /// The descriptor of the file, or the low 32 bits of the caller's number;
+    /// of the socket, where the event is not about a send.
     #[must_use]
     pub fn fd(&self) -> i32 {
         ((self.data & u64::from(u32::MAX)) as u32).cast_signed()

@@ -56,8 +56,8 @@ pub(super) enum Stepped {
 /// reports wake, for the case that one is lost.
 const OURS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
-/// Where nothing wakes.
-const THEIRS: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
+/// Where nothing wakes. The last one is for sockets on which nothing moves.
+const THEIRS: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(50));
 
 /// Reports of a stream that come closer together than this tell more than is
 /// worth their price, about 25 µs each at full speed (bench `tracking`): the
@@ -115,6 +115,8 @@ struct Slot {
     /// When the acknowledged part grew last.
     grew: Instant,
     has_failed: bool,
+    /// Nobody has received since that was told.
+    is_readable_told: bool,
 }
 
 /// Set when a socket's turn was over before its work was.
@@ -180,6 +182,7 @@ impl Sockets {
             every: self.every.least(),
             grew: Instant::now(),
             has_failed: false,
+            is_readable_told: false,
         });
         // Fewer sockets than descriptors, of which there are fewer than 2³¹.
         let index = u32::try_from(index).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -226,6 +229,9 @@ impl Sockets {
         tag: Tag,
     ) -> io::Result<Result<Position, QueueFull>> {
         let slot = self.slot_mut(id)?;
+        if slot.has_failed {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "this socket has failed"));
+        }
         let start = slot.socket.queued();
         let queued = slot.socket.queue(segment);
         if let Ok(end) = queued {
@@ -253,7 +259,9 @@ impl Sockets {
     }
 
     pub(super) fn handle_writable(&mut self, id: SocketId) -> io::Result<()> {
-        self.slot_mut(id)?.polled.handle_writable();
+        let slot = self.slot_mut(id)?;
+        slot.polled.handle_writable();
+        slot.pause = slot.watch.pauses().0;
         self.look_at(id, Some(Instant::now()));
         Ok(())
     }
@@ -271,7 +279,9 @@ impl Sockets {
         // received, but every event still says so.
         let had_ended = slot.polled.is_hung_up();
         slot.polled.handle(ready);
-        if !had_ended && (ready.readable() || ready.hung_up()) {
+        let is_told = slot.is_readable_told;
+        if !had_ended && !is_told && (ready.readable() || ready.hung_up()) {
+            slot.is_readable_told = true;
             events.push_back(Event::Readable(id));
         }
         self.step(id, Instant::now(), events)
@@ -302,25 +312,29 @@ impl Sockets {
     fn step(&mut self, id: SocketId, now: Instant, events: &mut VecDeque<Event>) -> Stepped {
         let (every, again, waker) = (self.every, Arc::clone(&self.again), self.waker.clone());
         let Ok(slot) = self.slot_mut(id) else { return Stepped::Waits };
-        if slot.has_failed {
-            self.look_at(id, None);
-            return Stepped::Waits;
-        }
         let mut stepped = Stepped::Waits;
-        let sent = slot.send(every, &waker);
+        let sent = if slot.has_failed { Ok(()) } else { slot.send(every, &waker) };
+        let is_file = matches!(sent, Err(SendError::File(_)));
+        if sent.is_err() {
+            // It sends no more, but what was accepted may still arrive.
+            let accepted = slot.socket.cancel();
+            slot.sends.handle_cancelled(accepted);
+        }
         // What has arrived until now is told also where nothing more will.
         let told = slot.tell(id, every, now, events);
-        match sent.and(told) {
-            Ok(()) => {}
-            Err(error) => {
-                slot.has_failed = true;
-                events.push_back(Event::Failed(id, error));
-            }
+        let is_over = told.is_err() || (sent.is_err() && !is_file);
+        if let Err(error) = sent.and(told)
+            && !std::mem::replace(&mut slot.has_failed, true)
+        {
+            events.push_back(Event::Failed(id, error));
+        }
+        if is_over {
+            slot.sends = Sends::default();
         }
         if again.0.swap(false, Ordering::Relaxed) {
             stepped = Stepped::Spent;
         }
-        let waits = !slot.has_failed && !slot.sends.is_empty();
+        let waits = !slot.sends.is_empty();
         let next = match stepped {
             Stepped::Spent => Some(now),
             Stepped::Waits => waits.then(|| now + slot.pause),
@@ -332,6 +346,7 @@ impl Sockets {
     pub(super) fn receive(&mut self, id: SocketId, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let mut cx = Context::from_waker(Waker::noop());
         let slot = self.slot_mut(id)?;
+        slot.is_readable_told = false;
         if slot.watch == Watch::Theirs {
             // No event of theirs comes here: always worth a try.
             slot.polled.handle_readable();
@@ -402,6 +417,7 @@ impl Slot {
         events: &mut VecDeque<Event>,
     ) -> Result<(), SendError> {
         self.socket.take_reports();
+        self.socket.tell_free(|end| events.push_back(Event::Released(id, end)));
         if self.sends.is_empty() {
             return Ok(());
         }

@@ -18,15 +18,18 @@ impl<R: Readiness> Socket<R> {
     ///
     /// # Errors
     /// What the call returns; `InvalidInput` while something is queued here,
-    /// since that goes first.
+    /// since that goes first, or the kernel refers to memory of ours.
     pub(crate) fn foreign_call(
         &mut self,
         asks: bool,
         call: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<(Position, Position)> {
-        if self.queued() != self.accepted_position() {
+        if self.queued() != self.accepted_position() || self.referenced() > 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        // The call may be one with MSG_ZEROCOPY, and take the number of one of
+        // ours: from now on there is none of ours.
+        self.learn().references = References::Refused;
         // Without a report somebody looks, a little later. What the call has
         // sent counts in any case.
         let numbering = if asks { self.numbering() } else { None };

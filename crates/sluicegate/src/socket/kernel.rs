@@ -11,14 +11,16 @@ use sluicegate_sys::open::path_of;
 use sluicegate_sys::splice::Pipe;
 use sluicegate_sys::{file, sendfile, socket, zerocopy};
 
+use crate::linger::can_linger;
 use crate::pipes::PipePool;
 use crate::position::Position;
 use crate::queue::SLICES;
 use crate::transport::Transport;
 
 /// The last bytes before a position of which the acknowledgement is to be
-/// reported go in a call of their own, of at most so much: `sendfile` makes an
-/// entry for every 64 KiB of a call (KERNEL.md), and one is enough.
+/// reported go in a call of their own, of so much or up to twice that:
+/// `sendfile` makes an entry for every 64 KiB of a call (KERNEL.md), and one is
+/// enough.
 const REPORTED_CALL: u64 = 64 * 1024;
 
 /// Where the acknowledgement of a byte is to wake somebody.
@@ -89,7 +91,7 @@ impl Kernel<'_> {
         let fits = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (len, asks) = if until > len as u64 {
             (len, false)
-        } else if until > REPORTED_CALL {
+        } else if until > 2 * REPORTED_CALL {
             (fits(until - REPORTED_CALL), false)
         } else {
             (fits(until.max(1)).min(len), true)
@@ -173,7 +175,9 @@ impl Transport for Kernel<'_> {
             // stopped, and tells nobody where that is: the release of one of
             // theirs would be taken for one of ours.
             self.references = match zerocopy::is_allowed(self.fd) {
-                Ok(false) if zerocopy::allow(self.fd).is_ok() => References::Allowed,
+                Ok(false) if can_linger() && zerocopy::allow(self.fd).is_ok() => {
+                    References::Allowed
+                }
                 _ => References::Refused,
             };
         }

@@ -1,5 +1,6 @@
 //! A TCP socket that is queued to, not written to.
 
+mod close;
 mod foreign;
 mod kernel;
 mod progress;
@@ -20,7 +21,6 @@ use crate::buffers::Buffers;
 use crate::counters::Counters;
 use crate::ledger::Ledger;
 use crate::limits::{Filling, SocketLimits, Unsent};
-use crate::linger::{Dropped, linger};
 use crate::locality::{Locality, LocalityRule, Locator};
 use crate::pipes::PipePool;
 use crate::position::Position;
@@ -93,6 +93,8 @@ pub struct Socket<R: Readiness> {
     readiness: R,
     /// There until the socket is dropped.
     fd: Option<OwnedFd>,
+    /// The handshake was seen to be over.
+    is_established: bool,
     context: Arc<SendContext>,
     /// Where the stream stands while nothing is queued.
     position: Position,
@@ -113,7 +115,6 @@ struct Learned {
     reports: Reports,
     /// We have said that nothing more is sent.
     is_shut: bool,
-    filling: Filling,
 }
 
 #[derive(Debug)]
@@ -124,6 +125,7 @@ struct Pending {
     buffers: Buffers,
     /// Whose acknowledgement is to wake somebody.
     report: Option<Report>,
+    filling: Filling,
 }
 
 thread_local! {
@@ -146,11 +148,12 @@ impl Pending {
         let Some(mut pending) = spare else {
             let queue = SendQueue::new(position);
             let buffers = Buffers::default();
-            return Box::new(Pending { queue, ledger, pipe: None, buffers, report: None });
+            let (pipe, report, filling) = Default::default();
+            return Box::new(Pending { queue, ledger, pipe, buffers, report, filling });
         };
         pending.queue.restart(position);
         pending.ledger = ledger;
-        pending.report = None;
+        (pending.report, pending.filling) = Default::default();
         pending
     }
 
@@ -170,7 +173,8 @@ impl Pending {
 impl<R: Readiness> Socket<R> {
     /// Takes over a connected TCP socket and watches it with `source`: makes
     /// it non-blocking and switches Nagle's algorithm off, because the queue
-    /// itself knows what belongs together.
+    /// itself knows what belongs together. Time stamps that its former owner
+    /// asked for (SO_TIMESTAMPING) end when acknowledgements are awaited.
     ///
     /// # Errors
     /// As [`Source::watch`], and `EOPNOTSUPP` when it is not TCP.
@@ -198,6 +202,7 @@ impl<R: Readiness> Socket<R> {
         Ok(Socket {
             readiness,
             fd: Some(fd),
+            is_established: false,
             context,
             position: Position::START,
             pending: None,
@@ -210,18 +215,22 @@ impl<R: Readiness> Socket<R> {
     /// # Errors
     /// [`QueueFull`]: nothing was queued.
     pub fn queue(&mut self, segment: Segment) -> Result<Position, QueueFull> {
-        let way = self.way_of(&segment);
+        let mut way = self.way_of(&segment);
+        let holds = self.pending.as_ref().map_or(0, |pending| pending.buffers.len());
         let held = match &segment {
+            Segment::Lent(_) if holds >= SEGMENTS => return Err(QueueFull { limit: SEGMENTS }),
             Segment::Lent(bytes) => Some((bytes.clone(), true)),
+            // One that nobody asks back is rather copied than refused.
+            Segment::Memory(_) if holds >= SEGMENTS => {
+                way = Way::Copy;
+                None
+            }
             Segment::Memory(bytes) if way == Way::Zerocopy => Some((bytes.clone(), false)),
             _ => None,
         };
         let position = self.position;
         let calls = self.learned.as_ref().map_or(0, |learned| learned.calls);
         let pending = self.pending.get_or_insert_with(|| Pending::at(position, calls));
-        if held.is_some() && pending.buffers.len() >= SEGMENTS {
-            return Err(QueueFull { limit: SEGMENTS });
-        }
         let Strategy { forced, join_up_to, .. } = self.context.strategy;
         if forced.is_none() && !segment.is_empty() && pending.queue.room() > 0 {
             pending.queue.announce_more(join_up_to);
@@ -308,9 +317,8 @@ impl<R: Readiness> Socket<R> {
                 Pumped::Drained => {}
                 Pumped::Blocked => {
                     self.readiness.clear_writable(edge);
-                    if self.context.unsent.is_some() {
-                        let now = self.readiness.now();
-                        self.learn().filling.handle_full(now);
+                    if let Some(pending) = &mut self.pending {
+                        pending.filling.handle_full(Instant::now());
                     }
                 }
                 Pumped::Spent => {
@@ -324,12 +332,13 @@ impl<R: Readiness> Socket<R> {
     /// The socket has room again, if it was full: bounds what it may hold by how
     /// long that took.
     fn handle_room(&mut self) {
-        let (Some(learned), Some(bounds)) = (&mut self.learned, &self.context.unsent) else {
+        let (Some(pending), Some(bounds)) = (&mut self.pending, &self.context.unsent) else {
             return;
         };
-        if let Some(bytes) = learned.filling.handle_room(self.readiness.now(), bounds)
+        if let Some(bytes) = pending.filling.handle_room(bounds)
             && let Some(fd) = &self.fd
         {
+            let bytes = bytes.min(self.context.limits.unsent.unwrap_or(u32::MAX));
             // Without the bound it holds what the kernel allows.
             let _ = socket::set_unsent_limit(fd.as_fd(), bytes);
         }
@@ -340,7 +349,7 @@ impl<R: Readiness> Socket<R> {
         let (Some(pending), Some(fd)) = (&mut self.pending, &self.fd) else {
             return Ok(Pumped::Drained);
         };
-        let Pending { queue, ledger, pipe, buffers, report } = &mut **pending;
+        let Pending { queue, ledger, pipe, buffers, report, .. } = &mut **pending;
         let (before, first_call) = (ledger.ways(), ledger.next_call());
         let (mut reports, mut references) = Default::default();
         if let Some(learned) = &self.learned {
@@ -405,17 +414,20 @@ impl<R: Readiness> Socket<R> {
         if end > self.queued() {
             return Err(SendError::Connection(io::ErrorKind::InvalidInput.into()));
         }
-        poll_fn(|cx| match self.poll_flush(cx)? {
-            Poll::Pending if self.accepted_position() < end => Poll::Pending,
-            _ => Poll::Ready(Ok(())),
+        poll_fn(|cx| match self.poll_flush(cx) {
+            // A failure behind it is told to who waits for that.
+            _ if self.accepted_position() >= end => Poll::Ready(Ok(())),
+            flushed => flushed,
         })
         .await
     }
 
-    /// Segments that can still be queued.
+    /// Segments that can still be queued, also of memory that comes back.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.pending.as_ref().map_or(SEGMENTS, |pending| pending.queue.room())
+        self.pending.as_ref().map_or(SEGMENTS, |pending| {
+            pending.queue.room().min(SEGMENTS.saturating_sub(pending.buffers.len()))
+        })
     }
 
     /// Where the last byte that the kernel accepted ends.
@@ -432,6 +444,7 @@ impl<R: Readiness> Socket<R> {
             let accepted = pending.queue.cancel();
             pending.buffers.handle_cancelled(accepted);
             pending.buffers.sweep(&pending.ledger);
+            pending.filling = Filling::default();
             // Its bytes are no part of the stream: it serves nobody else.
             if pending.pipe.as_ref().is_some_and(|pipe| pipe.contained() > 0)
                 && let Some(pipe) = pending.pipe.take()
@@ -444,7 +457,12 @@ impl<R: Readiness> Socket<R> {
     }
 
     /// Ready when something can be received, or the peer sends no more.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What it sent last may be released while it is idle.
+        self.take_reports();
+        if self.pending.as_ref().is_some_and(|pending| pending.is_over()) {
+            self.settle();
+        }
         self.readiness.poll_readable(cx).map(|_| ())
     }
 
@@ -504,37 +522,6 @@ impl<R: Readiness> Socket<R> {
         socket::shutdown_write(self.fd())
     }
 
-    /// Closes by a reset: the peer learns that what it has is not the whole.
-    pub fn abort(mut self) {
-        self.close(true);
-    }
-
-    /// Before the descriptor is closed: what the kernel still refers to goes to
-    /// the lingering table, with the descriptor.
-    fn close(&mut self, abort: bool) {
-        if self.fd.is_none() {
-            return;
-        }
-        self.take_reports();
-        self.cancel();
-        if abort {
-            // Where the option is refused the connection is gone already.
-            let _ = socket::reset_on_close(self.fd());
-        }
-        let Some(pending) = self.pending.take() else { return };
-        let Pending { ledger, buffers, .. } = *pending;
-        if ledger.has_references()
-            && let Some(fd) = self.fd.take()
-        {
-            // The descriptor outlives what watches it.
-            self.readiness.unwatch(fd.as_fd());
-            let buffers = buffers.into_referenced(&ledger);
-            let deadline = Instant::now() + self.context.linger;
-            let context = Arc::clone(&self.context);
-            linger(Dropped { fd, context, ledger, buffers, deadline, abort });
-        }
-    }
-
     /// A timer on the clock of the socket's source.
     #[must_use]
     pub fn timer(&self) -> R::Timer {
@@ -562,14 +549,10 @@ impl<R: Readiness> Socket<R> {
     }
 }
 
-impl<R: Readiness> Drop for Socket<R> {
-    fn drop(&mut self) {
-        self.close(false);
-    }
-}
-
 /// For options and questions. What is sent on it by others moves the stream
-/// without the socket's knowledge.
+/// without the socket's knowledge, and a call with MSG_ZEROCOPY of theirs takes
+/// a number that the kernel would have given to one of ours, whose memory then
+/// comes back before it is free.
 impl<R: Readiness> AsFd for Socket<R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd()

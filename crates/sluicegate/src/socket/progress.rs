@@ -10,7 +10,7 @@ use sluicegate_sys::errqueue::{self, Entry};
 use sluicegate_sys::{outq, tcp_info};
 
 use super::Socket;
-use super::kernel::Report;
+use super::kernel::{Report, Reports};
 use crate::counters::WayBytes;
 use crate::ledger::{Ledger, Progress};
 use crate::position::Position;
@@ -33,7 +33,8 @@ impl<R: Readiness> Socket<R> {
     /// A report of the kernel (`SOF_TIMESTAMPING_TX_ACK`) wakes it, if it is
     /// awaited before the byte at `end` is accepted; how far the peer really
     /// is, `SIOCOUTQ` tells. Without a report it looks by itself, at first
-    /// after a fifth of a millisecond, at last a hundred times a second.
+    /// after a fifth of a millisecond (as far as the source's timers go: tokio's
+    /// have one), at last a hundred times a second.
     ///
     /// # Errors
     /// As [`Socket::accepted`]; `ConnectionReset` when the connection ended
@@ -52,7 +53,7 @@ impl<R: Readiness> Socket<R> {
                 // What is queued behind goes on; its failure is seen below, or
                 // by who waits for it. It takes the reports too, so whatever
                 // has woken this task, it looks.
-                let _ = self.poll_flush(cx)?;
+                let _ = self.poll_flush(cx);
                 if self.is_acked(end)? {
                     return Poll::Ready(Ok(()));
                 }
@@ -137,6 +138,13 @@ impl<R: Readiness> Socket<R> {
         Some(bytes)
     }
 
+    /// Tells the ends of the buffers that are free and were not told yet.
+    pub(crate) fn tell_free(&mut self, each: impl FnMut(Position)) {
+        if let Some(pending) = &mut self.pending {
+            pending.buffers.tell_free(&pending.ledger, each);
+        }
+    }
+
     /// How far the stream has come, asked of the kernel now (`SIOCOUTQ`).
     ///
     /// # Errors
@@ -148,6 +156,13 @@ impl<R: Readiness> Socket<R> {
         // it is so now, it was so at the count before.
         if is_shut && unacked > 0 && tcp_info::tcp_info(self.fd())?.fin_unacknowledged {
             unacked -= 1;
+        }
+        // During the handshake it is 0 whatever was accepted (TCP Fast Open).
+        if !self.is_established {
+            self.is_established = !tcp_info::tcp_info(self.fd())?.handshaking;
+            if !self.is_established {
+                unacked = self.accepted_position().get();
+            }
         }
         let queued = self.queued();
         let (accepted, acked) = match &mut self.pending {
@@ -193,7 +208,9 @@ impl<R: Readiness> Socket<R> {
         if report.at <= accepted {
             return false;
         }
-        self.learn();
+        if let Reports::Refused = self.learn().reports {
+            return false;
+        }
         match &mut self.pending {
             Some(pending) => {
                 pending.report = Some(report);
@@ -219,18 +236,23 @@ impl<R: Readiness> Socket<R> {
 
     /// Takes what is on the error queue.
     pub(crate) fn drain_reports(&mut self) -> io::Result<()> {
+        let mut has_released = false;
         loop {
             let entry = match errqueue::next(self.fd()) {
                 Ok(Some(entry)) => entry,
-                Ok(None) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                end => {
+                    if has_released && let Some(pending) = &mut self.pending {
+                        pending.buffers.sweep(&pending.ledger);
+                    }
+                    return end.map(drop);
+                }
             };
             // Reports of acknowledgements wake, and say nothing else.
             let Entry::Released { first, last, copied } = entry else { continue };
             let Some(pending) = &mut self.pending else { continue };
             let bytes = pending.ledger.handle_released(first, last, copied);
-            pending.buffers.sweep(&pending.ledger);
+            has_released = true;
             let position = pending.ledger.accepted();
             if let Some(learned) = &mut self.learned {
                 learned.locator.handle_released(first, last, copied, position);
