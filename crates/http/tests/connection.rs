@@ -549,7 +549,7 @@ fn lent_memory_is_sent_and_not_kept_however_often() {
     let served = Served::new(Limits::default(), || Lends);
     let mut client = served.connect();
     for _ in 0..1100 {
-        client.send(&get("/"));
+        client.send(get("/"));
         assert_eq!(client.answer().content, b"lent");
     }
 }

@@ -319,7 +319,6 @@ fn memory_that_nobody_asks_back_never_fills_the_queue() {
     worker
         .run(async move {
             for number in 0..3000_u32 {
-                assert!(socket.room() > 0 || number % 1000 != 0);
                 while socket.queue(Segment::given(number.to_be_bytes().to_vec())).is_err() {
                     socket.flush().await.unwrap();
                 }
