@@ -240,7 +240,7 @@ fn a_reset_in_the_middle_is_told_once_and_nothing_is_counted_that_was_not_acknow
         assert!(acked <= counted, "{acked} of {counted}");
         // Nothing more is told of it, whatever is done.
         let late = acks.queue(id, Segment::given("more"), Tag::Number(2)).unwrap_err();
-        assert_eq!(late.kind(), std::io::ErrorKind::NotConnected);
+        assert_eq!(late.kind(), ErrorKind::NotConnected);
         acks.handle_writable(id).unwrap();
         let mut events = Vec::new();
         acks.wait(&mut events, Some(Duration::from_millis(50))).unwrap();
