@@ -143,7 +143,7 @@ fn digits(of: Interval) -> String {
 
 const NOTES: &str = "\
 plain: Socket::flush in a Worker; at-end: an AckQueue told of the last byte of each file alone; tracked: an AckQueue as
-it is, told of each MiB. All three send the same file of 1 GiB, which is in the page cache, again and again on
+it is, told of each MiB, or of more every 5 ms. All three send the same file of 1 GiB, which is in the page cache, again and again on
 one connection, through the same pipes. So at-end beside plain is what the other event loop makes, and tracked
 beside at-end is what the events cost. Ratios are made within rounds; an interval covers the true median in 95 of
 100 runs (of fewer than six rounds it is all that was seen).
