@@ -8,18 +8,20 @@
 mod sending;
 
 use std::env;
+use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, eth, socket_with};
 use sending::{
-    SOON, contents, context, context_at, pair, pair_between, read_all, run, send_some, socket,
-    wait_until, watched,
+    SOON, contents, context, context_at, pair, pair_between, read_all, run, socket, wait_until,
+    watched,
 };
 use sluicegate::{
     AckQueue, Event, Lingering, Locality, LocalityRule, Registration, Segment, SendContext,
@@ -228,7 +230,7 @@ fn memory_lingers_until_a_network_card_has_sent_it() {
     require!(Need::VirtualMachine);
     let received = with_peer("half_that_lingers", |mut client| {
         // So that it is full when it is dropped.
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_secs(2));
         let mut all = Vec::new();
         client.read_to_end(&mut all).unwrap();
         all
@@ -243,8 +245,8 @@ fn memory_lingers_until_a_network_card_has_sent_it() {
 fn who_does_not_read_over_a_network_card_is_cut_off() {
     require!(Need::VirtualMachine);
     let received = with_peer("half_that_cuts_off", |mut client| {
-        // Much longer than the guest's patience.
-        thread::sleep(Duration::from_secs(3));
+        // Much longer than the guest needs to be stuffed, and its patience.
+        thread::sleep(Duration::from_secs(5));
         let mut all = Vec::new();
         let error = client.read_to_end(&mut all).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -448,6 +450,22 @@ fn half_that_is_told() {
 /// More than a socket takes whose peer does not read.
 const LINGERS: usize = 12 << 20;
 
+/// Sends until the host, which does not read, has had all that it has room for,
+/// and what was accepted beyond that stays unacknowledged.
+fn stuffed(worker: &Worker, mut socket: Socket<Registration>) -> Socket<Registration> {
+    let reactor = worker.reactor().clone();
+    run(worker, async move {
+        let mut last = None;
+        while last != Some(socket.accepted_position()) {
+            last = Some(socket.accepted_position());
+            let flushed = poll_fn(|cx| Poll::Ready(socket.poll_flush(cx).is_ready())).await;
+            assert!(!flushed, "the host does not read");
+            reactor.sleep(Duration::from_millis(300)).await;
+        }
+        socket
+    })
+}
+
 #[test]
 fn half_that_lingers() {
     if !vm::is_guest() {
@@ -457,7 +475,7 @@ fn half_that_lingers() {
     let mut socket = socket(connect(), &worker, context_at(Locality::Remote));
     let (buffer, freed) = watched(contents(LINGERS));
     socket.queue(Segment::memory(buffer)).unwrap();
-    assert!(!send_some(&mut socket), "the host does not read yet");
+    let socket = stuffed(&worker, socket);
     assert!(socket.referenced() > 0);
     drop(socket);
     let held = Lingering { sockets: 1, bytes: LINGERS as u64, quarantined: 0 };
@@ -477,7 +495,7 @@ fn half_that_cuts_off() {
     let mut socket = socket(connect(), &worker, context);
     let (buffer, freed) = watched(contents(LINGERS));
     socket.queue(Segment::memory(buffer)).unwrap();
-    assert!(!send_some(&mut socket), "the host does not read");
+    let socket = stuffed(&worker, socket);
     let began = Instant::now();
     drop(socket);
     assert!(wait_until(|| lingering().sockets == 0), "{:?}", lingering());
