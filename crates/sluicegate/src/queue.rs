@@ -352,10 +352,14 @@ impl<F> SendQueue<F> {
     /// The memory at the front that goes into one send, in order: at least one
     /// slice when [`SendQueue::poll_transmit`] says [`Transmit::Send`].
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let (count, _) = self.run();
         let mut room = usize::try_from(self.room_of_send()).unwrap_or(usize::MAX);
-        self.parts.iter().take(count).map_while(move |part| match part {
-            Part::Memory { bytes, .. } if room > 0 => {
+        let mut first = None;
+        self.parts.iter().take(SLICES).map_while(move |part| match part {
+            Part::Memory { bytes, way } if room > 0 => {
+                let by_reference = self.goes_by_reference(*way);
+                if *first.get_or_insert(by_reference) != by_reference {
+                    return None;
+                }
                 let slice = &bytes[..bytes.len().min(room)];
                 room -= slice.len();
                 Some(slice)

@@ -156,15 +156,18 @@ impl Transport for Kernel<'_> {
     type File = Arc<File>;
 
     fn send(&mut self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-        self.reported(length(slices), |kernel, len| {
-            let send = |slices: &[IoSlice<'_>], more| match slices {
-                // One slice needs no message header.
-                [slice] => socket::send(kernel.fd, slice, more),
-                slices => socket::send_vectored(kernel.fd, slices, more),
-            };
-            if kernel.report.is_none() {
-                return send(slices, more);
-            }
+        let fd = self.fd;
+        let send = |slices: &[IoSlice<'_>], more| match slices {
+            // One slice needs no message header.
+            [slice] => socket::send(fd, slice, more),
+            slices => socket::send_vectored(fd, slices, more),
+        };
+        if self.report.is_none() {
+            let taken = send(slices, more)?;
+            self.position = self.position.advanced(taken as u64);
+            return Ok(taken);
+        }
+        self.reported(length(slices), |_, len| {
             Kernel::first(slices, len, |slices, is_cut| send(slices, more || is_cut))
         })
     }
