@@ -9,6 +9,7 @@ mod downloads;
 pub(crate) mod figure2;
 pub(crate) mod figure3;
 pub(crate) mod figure7;
+mod options;
 mod record;
 pub(crate) mod reuse;
 mod session;

@@ -3,7 +3,6 @@
 
 mod findings;
 
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -12,6 +11,7 @@ use self::findings::Findings;
 use super::cell::Cell;
 use super::contents::{self, Contents};
 use super::record::Record;
+use super::options::{Networks, Outcome};
 use super::session::{CLIENT_LIMIT, Effort, Session, load_of, void};
 use super::workload::{Unit, Workload};
 use crate::client::{Check, Load};
@@ -48,33 +48,20 @@ pub(crate) struct AckBlocking {
     /// 1 and 16 connections, few rounds: under two minutes.
     #[arg(long)]
     quick: bool,
-    /// Where the results go, instead of `runs/DATE-ack-blocking`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Measure over these networks alone.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_parser = ["lo", "veth", "veth50", "wire", "wire50", "far50"]
-    )]
-    network: Vec<String>,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    networks: Networks,
+    #[command(flatten)]
+    outcome: Outcome,
 }
 
 impl AckBlocking {
     /// Measures and reports; returns whether the outcome is acceptable.
     pub(crate) fn run(&self) -> Result<bool> {
         // Every way is a loop of this program: there is no server to build.
-        let out = self.out.as_deref();
+        let out = self.outcome.out();
         let mut session = Session::open("ack-blocking", out, Effort::NONE, false)?;
         session.serve(contents::prepare(&[FILE])?);
-        let wanted = if self.network.is_empty() {
-            NETWORKS.map(str::to_owned).to_vec()
-        } else {
-            self.network.clone()
-        };
+        let wanted = self.networks.or(&NETWORKS);
         let networks = session.networks(&wanted);
         let rounds = if self.quick {
             Rounds { wanted: 3, at_most: 3 }
@@ -94,13 +81,7 @@ impl AckBlocking {
         let networks = networks.iter().map(Network::name).collect();
         let findings = Findings { networks, cells, skipped };
         let report = format!("{}\n\n{}", machine.summary(), findings.report());
-        run.write("summary.txt", &report)?;
-        run.write_json("targets.json", &findings.targets())?;
-        findings.plot(&run)?;
-        print!("{report}");
-        println!("\nraw data, report and plots: {}", run.path().display());
-        run.progress("done");
-        Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
+        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run))
     }
 }
 

@@ -7,7 +7,6 @@ mod probe;
 mod sink;
 mod ways;
 
-use std::path::PathBuf;
 use std::thread;
 
 use anyhow::{Result, anyhow};
@@ -17,6 +16,7 @@ use serde::Serialize;
 use self::findings::{DelayCell, Findings};
 use self::sink::Sink;
 use self::ways::Way;
+use super::options::{Networks, Outcome};
 use super::session::{CLIENT_CPU, Effort, SERVER_CPU, Session};
 use crate::client::Latency;
 use crate::harness::interrupt;
@@ -39,19 +39,10 @@ pub(crate) struct AckDelay {
     /// Three wires, few messages: under a minute.
     #[arg(long)]
     quick: bool,
-    /// Where the results go, instead of `runs/DATE-ack-delay`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Measure over these networks alone.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_parser = ["lo", "veth", "veth50", "wire", "wire50", "far50"]
-    )]
-    network: Vec<String>,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    networks: Networks,
+    #[command(flatten)]
+    outcome: Outcome,
 }
 
 /// A line of `rounds.jsonl`.
@@ -74,13 +65,10 @@ impl AckDelay {
     /// Measures and reports; returns whether the outcome is acceptable.
     pub(crate) fn run(&self) -> Result<bool> {
         // Everything happens in this program: there is no server to build.
-        let mut session = Session::open("ack-delay", self.out.as_deref(), Effort::NONE, false)?;
+        let mut session = Session::open("ack-delay", self.outcome.out(), Effort::NONE, false)?;
         sluicegate_sys::limits::raise_descriptors()?;
-        let wanted = match (&self.network[..], self.quick) {
-            ([], true) => ["lo", "veth", "far50"].map(str::to_owned).to_vec(),
-            ([], false) => NETWORKS.map(str::to_owned).to_vec(),
-            (wanted, _) => wanted.to_vec(),
-        };
+        let usual: &[&str] = if self.quick { &["lo", "veth", "far50"] } else { &NETWORKS };
+        let wanted = self.networks.or(usual);
         let networks = session.networks(&wanted);
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for network in &networks {
@@ -98,13 +86,7 @@ impl AckDelay {
         let networks = networks.iter().map(Network::name).collect();
         let findings = Findings { networks, alone, beside, skipped };
         let report = format!("{}\n\n{}", machine.summary(), findings.report());
-        run.write("summary.txt", &report)?;
-        run.write_json("targets.json", &findings.targets())?;
-        findings.plot(&run)?;
-        print!("{report}");
-        println!("\nraw data, report and plots: {}", run.path().display());
-        run.progress("done");
-        Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
+        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run))
     }
 
     /// Interleaved rounds of these ways.

@@ -11,7 +11,6 @@
 
 mod findings;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -21,6 +20,7 @@ use serde::Serialize;
 use self::findings::{Findings, Picked};
 use super::contents::{self, Contents};
 use super::downloads::{Plan, Site, ask, sizes};
+use super::options::{Networks, Outcome};
 use super::session::{Effort, Session};
 use crate::floor::Way;
 use crate::floor::figure7::{Answerer, Join, WAYS, Ways};
@@ -50,19 +50,10 @@ pub(crate) struct Figure2 {
     /// Four sizes, few and short windows: under two minutes.
     #[arg(long)]
     quick: bool,
-    /// Where the results go, instead of `runs/DATE-figure2`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Measure over these networks alone.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_parser = ["lo", "veth", "veth50", "wire", "wire50", "far50"],
-        conflicts_with = "peer"
-    )]
-    network: Vec<String>,
+    #[command(flatten)]
+    networks: Networks,
     /// Measure over a real network: the host on which `sluicegate-bench peer --listen ADDR` runs.
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "network")]
     peer: Option<String>,
     /// Measure files up to this size alone, in KiB.
     #[arg(long, value_name = "KIB")]
@@ -70,9 +61,8 @@ pub(crate) struct Figure2 {
     /// Leave the program `serve` out: then nothing has to be built.
     #[arg(long)]
     bare: bool,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    outcome: Outcome,
 }
 
 /// A line of `rounds.jsonl`, beside those of the windows.
@@ -87,14 +77,10 @@ impl Figure2 {
     /// Measures and reports; returns whether the outcome is acceptable.
     pub(crate) fn run(&self) -> Result<bool> {
         let sizes = self.sizes();
-        let mut session = Session::open("figure2", self.out.as_deref(), Effort::NONE, !self.bare)?;
+        let mut session = Session::open("figure2", self.outcome.out(), Effort::NONE, !self.bare)?;
         session.run.progress("preparing the files");
         session.serve(contents::prepare(&sizes)?);
-        let wanted = if self.network.is_empty() {
-            NETWORKS.map(str::to_owned).to_vec()
-        } else {
-            self.network.clone()
-        };
+        let wanted = self.networks.or(&NETWORKS);
         let mut sites = Site::open(&mut session, &wanted, self.peer.as_deref())?;
         let (mut cells, mut picked) = (Vec::new(), Vec::new());
         for site in &mut sites {
@@ -121,13 +107,7 @@ impl Figure2 {
         let Session { run, machine, skipped, .. } = session;
         let findings = Findings { networks, cells, picked, skipped };
         let report = format!("{}\n{}\n{}", machine.summary(), who.join("\n"), findings.report());
-        run.write("summary.txt", &report)?;
-        run.write_json("targets.json", &findings.targets())?;
-        findings.plot(&run)?;
-        print!("{report}");
-        println!("\nraw data, report and plots: {}", run.path().display());
-        run.progress("done");
-        Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
+        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run))
     }
 
     fn sizes(&self) -> Vec<Contents> {

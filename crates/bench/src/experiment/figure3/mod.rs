@@ -9,7 +9,6 @@
 mod findings;
 mod tables;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -19,6 +18,7 @@ use serde::Serialize;
 use self::findings::{Called, Findings};
 use super::contents::{self, Contents};
 use super::downloads::{Plan, Site, ask, sizes};
+use super::options::{Networks, Outcome};
 use super::session::{Effort, Session};
 use crate::floor::figure3::{CALLS, HandOver, STUFF};
 use crate::harness::round::Rounds;
@@ -47,26 +47,16 @@ pub(crate) struct Figure3 {
     /// Five sizes, few and short windows: under two minutes.
     #[arg(long)]
     quick: bool,
-    /// Where the results go, instead of `runs/DATE-figure3`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Measure over these networks alone.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_parser = ["lo", "veth", "veth50", "wire", "wire50", "far50"],
-        conflicts_with = "peer"
-    )]
-    network: Vec<String>,
+    #[command(flatten)]
+    networks: Networks,
     /// Measure over a real network: the host on which `sluicegate-bench peer --listen ADDR` runs.
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "network")]
     peer: Option<String>,
     /// Measure files up to this size alone, in KiB.
     #[arg(long, value_name = "KIB")]
     up_to: Option<u64>,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    outcome: Outcome,
 }
 
 /// A line of `rounds.jsonl`, beside those of the windows.
@@ -81,15 +71,11 @@ impl Figure3 {
     /// Measures and reports; returns whether the outcome is acceptable.
     pub(crate) fn run(&self) -> Result<bool> {
         // Every way is a loop of this program: there is no server to build.
-        let mut session = Session::open("figure3", self.out.as_deref(), Effort::NONE, false)?;
+        let mut session = Session::open("figure3", self.outcome.out(), Effort::NONE, false)?;
         let sizes = self.sizes(&mut session);
         session.run.progress("preparing the files");
         session.serve(contents::prepare(&sizes)?);
-        let wanted = if self.network.is_empty() {
-            NETWORKS.map(str::to_owned).to_vec()
-        } else {
-            self.network.clone()
-        };
+        let wanted = self.networks.or(&NETWORKS);
         let mut sites = Site::open(&mut session, &wanted, self.peer.as_deref())?;
         let (mut cells, mut called) = (Vec::new(), Vec::new());
         for site in &mut sites {
@@ -123,13 +109,7 @@ impl Figure3 {
         let Session { run, machine, skipped, .. } = session;
         let findings = Findings { networks, cells, called, skipped };
         let report = format!("{}\n{}\n{}", machine.summary(), who.join("\n"), findings.report());
-        run.write("summary.txt", &report)?;
-        run.write_json("targets.json", &findings.targets())?;
-        findings.plot(&run)?;
-        print!("{report}");
-        println!("\nraw data, report and plots: {}", run.path().display());
-        run.progress("done");
-        Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
+        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run))
     }
 
     /// The sizes that are measured. A file that does not stay in memory would be read from the

@@ -8,7 +8,6 @@ mod packets;
 mod tables;
 mod workload;
 
-use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
@@ -16,6 +15,7 @@ use clap::Args;
 use self::findings::Findings;
 use self::workload::{FULL, QUICK, Series, series};
 use super::contents::{self, Contents};
+use super::options::Outcome;
 use super::session::Session;
 use crate::harness::network::Network;
 
@@ -24,15 +24,11 @@ pub(crate) struct Figure7 {
     /// A few sizes, short windows, no system calls: under two minutes.
     #[arg(long)]
     quick: bool,
-    /// Where the results go, instead of `runs/DATE-figure7`.
-    #[arg(long)]
-    out: Option<PathBuf>,
     /// Measure over these networks alone.
     #[arg(long, value_delimiter = ',', value_parser = ["lo", "veth"])]
     network: Vec<String>,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    outcome: Outcome,
 }
 
 impl Figure7 {
@@ -40,7 +36,7 @@ impl Figure7 {
     pub(crate) fn run(&self) -> Result<bool> {
         let effort = if self.quick { QUICK } else { FULL };
         // Every way is a loop of this program: there is no server to build.
-        let mut session = Session::open("figure7", self.out.as_deref(), effort, false)?;
+        let mut session = Session::open("figure7", self.outcome.out(), effort, false)?;
         let all = series(self.quick);
         let files: Vec<Contents> = all.iter().flat_map(Series::files).collect();
         session.serve(contents::prepare(&files)?);
@@ -60,12 +56,6 @@ impl Figure7 {
         let networks = networks.iter().map(Network::name).collect();
         let findings = Findings { networks, series: all, cells, packets, calls, skipped };
         let report = format!("{}\n\n{}", machine.summary(), findings.report());
-        run.write("summary.txt", &report)?;
-        run.write_json("targets.json", &findings.targets())?;
-        findings.plot(&run)?;
-        print!("{report}");
-        println!("\nraw data, report and plots: {}", run.path().display());
-        run.progress("done");
-        Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
+        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run))
     }
 }

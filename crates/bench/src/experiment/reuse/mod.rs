@@ -9,7 +9,6 @@ mod findings;
 mod sizes;
 mod tables;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,6 +19,7 @@ use self::cell::{ReuseCell, Window};
 use self::findings::Findings;
 use self::sizes::{SIZES, Size};
 use super::downloads::ask;
+use super::options::{Networks, Outcome};
 use super::session::{CLIENT_LIMIT, Effort, Session, load_of, void};
 use crate::client::{Check, Load};
 use crate::floor::reuse::{Made, Make, REPORT};
@@ -41,19 +41,10 @@ pub(crate) struct Reuse {
     /// Three sizes over two networks, one over a slow one, few rounds: under two minutes.
     #[arg(long)]
     quick: bool,
-    /// Where the results go, instead of `runs/DATE-reuse`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Measure over these networks alone.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_parser = ["lo", "veth", "veth50", "wire", "wire50", "far50"]
-    )]
-    network: Vec<String>,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    networks: Networks,
+    #[command(flatten)]
+    outcome: Outcome,
 }
 
 /// How much is measured of a size over a network.
@@ -92,12 +83,9 @@ impl Reuse {
     /// Measures and reports; returns whether the outcome is acceptable.
     pub(crate) fn run(&self) -> Result<bool> {
         // Every way is a loop of this program: there is no server to build, and no file.
-        let mut session = Session::open("reuse", self.out.as_deref(), Effort::NONE, false)?;
-        let wanted = match (&self.network[..], self.quick) {
-            ([], true) => ["lo", "veth", "wire50"].map(str::to_owned).to_vec(),
-            ([], false) => NETWORKS.map(str::to_owned).to_vec(),
-            (wanted, _) => wanted.to_vec(),
-        };
+        let mut session = Session::open("reuse", self.outcome.out(), Effort::NONE, false)?;
+        let usual: &[&str] = if self.quick { &["lo", "veth", "wire50"] } else { &NETWORKS };
+        let wanted = self.networks.or(usual);
         let networks = session.networks(&wanted);
         let mut cells = Vec::new();
         for network in &networks {
@@ -111,13 +99,7 @@ impl Reuse {
         let networks = networks.iter().map(Network::name).collect();
         let findings = Findings { networks, cells, skipped };
         let report = format!("{}\n\n{}", machine.summary(), findings.report());
-        run.write("summary.txt", &report)?;
-        run.write_json("targets.json", &findings.targets())?;
-        findings.plot(&run)?;
-        print!("{report}");
-        println!("\nraw data, report and plots: {}", run.path().display());
-        run.progress("done");
-        Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
+        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run))
     }
 
     fn sizes(&self, is_slow: bool) -> Vec<Size> {

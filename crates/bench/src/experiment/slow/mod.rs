@@ -4,7 +4,6 @@
 mod figure;
 mod findings;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,6 +12,7 @@ use serde::Serialize;
 
 use self::findings::{Findings, Round};
 use super::contents::{self, Contents};
+use super::options::Outcome;
 use super::session::{Effort, SERVER_CPU, Session, client_of, void};
 use super::workload::{Unit, Workload};
 use crate::client::{Check, SlowLoad};
@@ -48,12 +48,8 @@ pub(crate) struct Slow {
     /// So many downloads instead.
     #[arg(long)]
     downloads: Option<usize>,
-    /// Where the results go, instead of `runs/DATE-slow`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    outcome: Outcome,
 }
 
 /// How many, how long, how often.
@@ -103,7 +99,7 @@ impl Slow {
     pub(crate) fn run(&self) -> Result<bool> {
         let mut plan = if self.quick { QUICK } else { FULL };
         plan.downloads = self.downloads.unwrap_or(plan.downloads);
-        let mut session = Session::open("slow", self.out.as_deref(), Effort::NONE, true)?;
+        let mut session = Session::open("slow", self.outcome.out(), Effort::NONE, true)?;
         let limit = sluicegate_sys::limits::raise_descriptors()?.saturating_sub(OTHER_DESCRIPTORS);
         if plan.downloads as u64 > limit {
             session.skip(format!("downloads beyond {limit}, for which there are no descriptors"));
@@ -122,13 +118,7 @@ impl Slow {
         let Session { run, machine, skipped, .. } = session;
         let findings = Findings { downloads: plan.downloads, rate: RATE, peers, rounds, skipped };
         let report = format!("{}\n\n{}", machine.summary(), findings.report());
-        run.write("summary.txt", &report)?;
-        run.write_json("targets.json", &findings.targets())?;
-        findings.plot(&run)?;
-        print!("{report}");
-        println!("\nraw data, report and plots: {}", run.path().display());
-        run.progress("done");
-        Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
+        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run))
     }
 }
 

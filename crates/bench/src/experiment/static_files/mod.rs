@@ -5,7 +5,6 @@ mod findings;
 mod targets;
 mod workloads;
 
-use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -13,6 +12,7 @@ use clap::Args;
 use self::findings::Findings;
 use self::workloads::{FULL, QUICK, workloads};
 use super::contents::{self, Contents};
+use super::options::Outcome;
 use super::session::Session;
 use super::workload::Workload;
 use crate::floor::Way;
@@ -24,9 +24,6 @@ pub(crate) struct StaticFiles {
     /// minutes.
     #[arg(long)]
     quick: bool,
-    /// Where the results go, instead of `runs/DATE-static`.
-    #[arg(long)]
-    out: Option<PathBuf>,
     /// Measure these servers alone: names or families, such as nginx,floor.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -37,9 +34,8 @@ pub(crate) struct StaticFiles {
     /// Calls and idle connections are counted with 1KiB.
     #[arg(long, value_delimiter = ',')]
     workload: Vec<String>,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    outcome: Outcome,
 }
 
 impl StaticFiles {
@@ -48,7 +44,7 @@ impl StaticFiles {
         self.check_filters()?;
         let effort = if self.quick { QUICK } else { FULL };
         let is_wanted = self.wants(Peer::Sluicegate);
-        let mut session = Session::open("static", self.out.as_deref(), effort, is_wanted)?;
+        let mut session = Session::open("static", self.outcome.out(), effort, is_wanted)?;
         let workloads = self.chosen(&mut session);
         session.run.progress("preparing the files");
         let mut files: Vec<Contents> = vec![contents::KIB];
@@ -66,13 +62,7 @@ impl StaticFiles {
         let Session { run, machine, cells, skipped, .. } = session;
         let findings = Findings { cells, calls, idle, skipped };
         let report = format!("{}\n\n{}", machine.summary(), findings.report());
-        run.write("summary.txt", &report)?;
-        run.write_json("targets.json", &findings.targets())?;
-        findings.plot(&run, &workloads)?;
-        print!("{report}");
-        println!("\nraw data, report and plots: {}", run.path().display());
-        run.progress("done");
-        Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
+        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run, &workloads))
     }
 
     fn check_filters(&self) -> Result<()> {

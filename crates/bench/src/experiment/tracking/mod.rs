@@ -4,7 +4,6 @@
 
 mod findings;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -14,6 +13,7 @@ use serde::Serialize;
 use self::findings::{CallsOf, Findings};
 use super::contents::{self, GIB};
 use super::downloads::ask;
+use super::options::Outcome;
 use super::session::{CLIENT_LIMIT, Effort, Session, load_of};
 use super::workload::{Unit, Workload};
 use crate::client::{Check, Load};
@@ -43,15 +43,11 @@ pub(crate) struct Tracking {
     /// Few and short windows: under a minute.
     #[arg(long)]
     quick: bool,
-    /// Where the results go, instead of `runs/DATE-tracking`.
-    #[arg(long)]
-    out: Option<PathBuf>,
     /// Measure over these networks alone.
     #[arg(long, value_delimiter = ',', value_parser = ["lo", "veth"])]
     network: Vec<String>,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    outcome: Outcome,
 }
 
 /// A line of `rounds.jsonl`, beside those of the windows.
@@ -67,7 +63,7 @@ impl Tracking {
     pub(crate) fn run(&self) -> Result<bool> {
         let effort = if self.quick { QUICK } else { FULL };
         // Each way is a loop of this program: there is no server to build.
-        let mut session = Session::open("tracking", self.out.as_deref(), effort, false)?;
+        let mut session = Session::open("tracking", self.outcome.out(), effort, false)?;
         session.serve(contents::prepare(&[GIB])?);
         let networks = session.networks(&self.network);
         for network in &networks {
@@ -78,13 +74,7 @@ impl Tracking {
         let Session { run, machine, cells, skipped, .. } = session;
         let findings = Findings { cells, calls, skipped };
         let report = format!("{}\n\n{}", machine.summary(), findings.report());
-        run.write("summary.txt", &report)?;
-        run.write_json("targets.json", &findings.targets())?;
-        findings.plot(&run)?;
-        print!("{report}");
-        println!("\nraw data, report and plots: {}", run.path().display());
-        run.progress("done");
-        Ok(!self.check || !findings.targets().iter().any(|target| target.is_missed()))
+        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run))
     }
 }
 
