@@ -233,6 +233,11 @@ impl AckQueue {
     ) -> io::Result<usize> {
         self.fill(timeout)?;
         let count = self.events.len();
+        for event in &self.events {
+            if let Event::Readable(id) = event {
+                self.sockets.handle_told(*id);
+            }
+        }
         events.extend(self.events.drain(..));
         Ok(count)
     }
@@ -258,6 +263,9 @@ impl AckQueue {
         while let Some(record) = records.get_mut(count)
             && let Some(event) = self.events.pop_front()
         {
+            if let Event::Readable(id) = event {
+                self.sockets.handle_told(id);
+            }
             let socket = |id| self.sockets.fd(id).map_or(-1, |fd| fd.as_raw_fd());
             *record = match &event {
                 Event::Acked(_, grown) => EpollRecord::of(grown),

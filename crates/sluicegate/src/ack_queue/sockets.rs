@@ -115,7 +115,7 @@ struct Slot {
     /// When the acknowledged part grew last.
     grew: Instant,
     has_failed: bool,
-    /// Nobody has received since that was told.
+    /// An event that says so waits to be handed over.
     is_readable_told: bool,
 }
 
@@ -287,6 +287,14 @@ impl Sockets {
         self.step(id, Instant::now(), events)
     }
 
+    /// The event that says that this socket is readable was handed over: the
+    /// next one is another, also for who receives by the descriptor itself.
+    pub(super) fn handle_told(&mut self, id: SocketId) {
+        if let Ok(slot) = self.slot_mut(id) {
+            slot.is_readable_told = false;
+        }
+    }
+
     /// When the next socket is to be looked at.
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.looks.first().map(|(at, _)| *at)
@@ -346,7 +354,6 @@ impl Sockets {
     pub(super) fn receive(&mut self, id: SocketId, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let mut cx = Context::from_waker(Waker::noop());
         let slot = self.slot_mut(id)?;
-        slot.is_readable_told = false;
         if slot.watch == Watch::Theirs {
             // No event of theirs comes here: always worth a try.
             slot.polled.handle_readable();

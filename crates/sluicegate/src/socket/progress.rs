@@ -119,9 +119,11 @@ impl<R: Readiness> Socket<R> {
                 {
                     return Poll::Ready(Err(error));
                 }
-                if self.readiness.poll_error(cx).is_pending() {
+                let Poll::Ready(edge) = self.readiness.poll_error(cx) else {
                     return Poll::Pending;
-                }
+                };
+                self.readiness.clear_error(edge);
+                self.drain_reports().map_err(SendError::Connection)?;
             }
         })
         .await
@@ -150,6 +152,11 @@ impl<R: Readiness> Socket<R> {
     /// # Errors
     /// As `ioctl(2)`.
     pub fn progress(&mut self) -> io::Result<Progress> {
+        // Asked before the count: during the handshake that is 0 whatever was
+        // accepted (TCP Fast Open).
+        if !self.is_established {
+            self.is_established = !tcp_info::tcp_info(self.fd())?.handshaking;
+        }
         let mut unacked = outq::unacknowledged(self.fd())?;
         let is_shut = self.learned.as_ref().is_some_and(|learned| learned.is_shut);
         // The end of the stream is counted as a byte while it is under way. If
@@ -157,12 +164,8 @@ impl<R: Readiness> Socket<R> {
         if is_shut && unacked > 0 && tcp_info::tcp_info(self.fd())?.fin_unacknowledged {
             unacked -= 1;
         }
-        // During the handshake it is 0 whatever was accepted (TCP Fast Open).
         if !self.is_established {
-            self.is_established = !tcp_info::tcp_info(self.fd())?.handshaking;
-            if !self.is_established {
-                unacked = self.accepted_position().get();
-            }
+            unacked = self.accepted_position().get();
         }
         let queued = self.queued();
         let (accepted, acked) = match &mut self.pending {

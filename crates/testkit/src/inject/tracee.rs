@@ -54,9 +54,15 @@ impl Tracee {
     /// The call that the thread is about to make, if faults are for its kind.
     pub(super) fn entry(&self) -> Result<Option<Entry>> {
         let registers = ptrace::getregs(self.thread)?;
-        let nix::libc::user_regs_struct { rdi, rsi, rdx, r10, r8, r9, orig_rax, .. } = registers;
-        let arguments = [rdi, rsi, rdx, r10, r8, r9];
-        Ok(Call::of(orig_rax, &arguments).map(|call| Entry { call, arguments }))
+        let arguments = [
+            registers.rdi,
+            registers.rsi,
+            registers.rdx,
+            registers.r10,
+            registers.r8,
+            registers.r9,
+        ];
+        Ok(Call::of(registers.orig_rax, &arguments).map(|call| Entry { call, arguments }))
     }
 
     /// Makes the call that begins fail before it happens.

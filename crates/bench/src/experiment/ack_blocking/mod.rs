@@ -3,15 +3,14 @@
 
 mod findings;
 
-
 use anyhow::{Context, Result};
 use clap::Args;
 
 use self::findings::Findings;
 use super::cell::Cell;
 use super::contents::{self, Contents};
-use super::record::Record;
 use super::options::{Networks, Outcome};
+use super::record::Record;
 use super::session::{CLIENT_LIMIT, Effort, Session, load_of, void};
 use super::workload::{Unit, Workload};
 use crate::client::{Check, Load};

@@ -8,7 +8,6 @@ mod packets;
 mod tables;
 mod workload;
 
-
 use anyhow::Result;
 use clap::Args;
 

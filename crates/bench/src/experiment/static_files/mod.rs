@@ -5,7 +5,6 @@ mod findings;
 mod targets;
 mod workloads;
 
-
 use anyhow::{Result, ensure};
 use clap::Args;
 
@@ -62,7 +61,8 @@ impl StaticFiles {
         let Session { run, machine, cells, skipped, .. } = session;
         let findings = Findings { cells, calls, idle, skipped };
         let report = format!("{}\n\n{}", machine.summary(), findings.report());
-        self.outcome.conclude(&run, &report, &findings.targets(), |run| findings.plot(run, &workloads))
+        self.outcome
+            .conclude(&run, &report, &findings.targets(), |run| findings.plot(run, &workloads))
     }
 
     fn check_filters(&self) -> Result<()> {
