@@ -34,6 +34,7 @@ mod pump;
 mod queue;
 mod reactor;
 mod readiness;
+mod ring;
 mod segment;
 mod socket;
 mod strategy;
@@ -51,13 +52,17 @@ pub use locality::{Locality, LocalityRule, Locator};
 pub use pipes::PipePool;
 pub use position::Position;
 pub use pump::{FileError, FileFault, Pumped, SendError, pump};
-pub use queue::{Gate, QueueFull, SendQueue, Transmit};
+pub use queue::{Acks, Gate, QueueError, RegionWay, SendQueue, SentRegion, Transmit};
 pub use reactor::local::{LocalTimer, Reactor, Registration};
 #[cfg(feature = "tokio")]
 pub use reactor::shared::{SharedReactor, SharedRegistration, SharedTimer};
 pub use readiness::{Edge, Readiness, Source, Timer};
+pub use ring::{
+    Backing, Connection, Held, Lease, Pinned, Pool, PooledRing, Region, RegionUse, Ring,
+    RingBuilder, RingCounters, RingError, Stragglers,
+};
 pub use segment::{FileRange, Segment};
-pub use socket::{SendContext, Socket};
+pub use socket::{AcquireError, SendContext, Socket};
 pub use strategy::{
     COPY_UP_TO, JOIN_UP_TO, MEMORY_UP_TO, SPLICE_FROM, Strategy, Way, ZEROCOPY_FROM,
 };

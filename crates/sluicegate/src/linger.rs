@@ -22,6 +22,7 @@ use sluicegate_sys::wake::Wake;
 
 use crate::counters::WayBytes;
 use crate::ledger::Ledger;
+use crate::ring::{RegionUse, Settled};
 use crate::socket::SendContext;
 
 /// What the lingering table of this process holds.
@@ -56,6 +57,8 @@ pub(crate) struct Dropped {
     pub(crate) ledger: Ledger,
     /// What the ledger's open calls refer to.
     pub(crate) buffers: Vec<Bytes>,
+    /// Partitions of rings that they refer to.
+    pub(crate) regions: Vec<RegionUse>,
     /// When to cut it off.
     pub(crate) deadline: Instant,
     /// It is to be cut off at once.
@@ -235,10 +238,14 @@ fn look_at(sockets: &mut Slab<Dropped>, key: usize, now: Instant) {
     }
     let dropped = sockets.remove(key);
     let bytes = dropped.bytes();
+    let Dropped { fd, buffers, regions, .. } = dropped;
+    drop(fd);
     if is_free {
-        drop(dropped);
+        regions.into_iter().for_each(|used| used.settle(Settled::Released));
+        drop(buffers);
     } else {
-        quarantine(dropped.buffers);
+        // Regions that are dropped without a proof see to themselves.
+        quarantine(buffers);
     }
     SOCKETS.fetch_sub(1, Ordering::Relaxed);
     BYTES.fetch_sub(bytes, Ordering::Relaxed);

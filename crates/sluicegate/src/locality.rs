@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::position::Position;
-use crate::queue::Gate;
+use crate::queue::{Acks, Gate};
 
 /// Where the receiver of a socket's bytes is, as far as it is known.
 ///
@@ -111,6 +111,23 @@ impl Locator {
                 Locality::Local => false,
                 Locality::Remote => position >= self.ask_at,
             }
+    }
+
+    /// What acknowledgements are worth as a proof, when the stream stands at
+    /// `position`.
+    #[must_use]
+    pub fn acks(&self, position: Position) -> Acks {
+        match self.locality {
+            Locality::Unknown | Locality::Local => Acks::Nothing,
+            Locality::Remote if self.is_due(position) => Acks::Due,
+            Locality::Remote => Acks::Proof,
+        }
+    }
+
+    /// Whether a question is under way.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.asked.is_some()
     }
 
     /// The call by reference with this number was accepted.

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::ledger::Ledger;
 use crate::queue::{SLICES, SendQueue, Transmit};
+use crate::ring::Held;
 use crate::strategy::Way;
 use crate::transport::Transport;
 
@@ -33,6 +34,10 @@ pub enum SendError {
     /// The connection failed: the peer or the network.
     #[error("sending: {0}")]
     Connection(#[source] io::Error),
+    /// The peer reads too slowly: the region that was being sent was taken for
+    /// others ([`crate::Stragglers`]).
+    #[error("the peer reads too slowly: what was to be sent was taken back for others")]
+    CutLoose,
 }
 
 /// What is wrong with a file.
@@ -99,6 +104,11 @@ pub fn pump<T: Transport>(
                     step => step.map(|n| (Way::Zerocopy, n)),
                 }
             }
+            Transmit::Region { way, len, more } => match region(queue, transport, way, len, more) {
+                Region::Sent(step) => step.map(|n| (way, n)),
+                Region::Again => continue,
+                Region::Failed(error) => return Err(error),
+            },
             Transmit::Sendfile { file, version, offset, len } => {
                 check(transport, file, version, offset)?;
                 match transport.sendfile(file, offset, len) {
@@ -164,6 +174,62 @@ pub fn pump<T: Transport>(
             Err(error) => return Err(SendError::Connection(error)),
         }
     }
+}
+
+/// How a call from a region ended.
+enum Region {
+    /// As a call on the connection.
+    Sent(io::Result<usize>),
+    /// The queue wants something else now.
+    Again,
+    Failed(SendError),
+}
+
+/// Sends from the region at the front.
+fn region<T: Transport>(
+    queue: &mut SendQueue<T::File>,
+    transport: &mut T,
+    way: Way,
+    len: usize,
+    more: bool,
+) -> Region {
+    let sent = match queue.hold_region() {
+        Some(Held::Pages(pinned)) => {
+            let sent = match way {
+                Way::Copy => transport.send(&[IoSlice::new(pinned.bytes(len))], more),
+                Way::Zerocopy => transport.send_zerocopy(&[IoSlice::new(pinned.bytes(len))], more),
+                Way::Sendfile | Way::Splice => transport.send_region(&pinned, len),
+            };
+            if let Ok(count) = sent {
+                pinned.accepted(way, count);
+            }
+            Ok(sent)
+        }
+        Some(Held::Copied(rest)) => Err(rest),
+        Some(Held::Lost) | None => return Region::Failed(SendError::CutLoose),
+    };
+    let error = match sent {
+        Ok(Err(error)) => error,
+        Ok(Ok(count)) => return Region::Sent(Ok(count)),
+        Err(rest) => {
+            queue.handle_cut_loose(rest);
+            return Region::Again;
+        }
+    };
+    if way == Way::Zerocopy && is_exhausted(&error) {
+        queue.handle_no_buffers();
+        return Region::Again;
+    }
+    if way != Way::Copy && is_refusal(&error) && error.kind() != ErrorKind::WouldBlock {
+        queue.handle_refused();
+        return Region::Again;
+    }
+    if way == Way::Sendfile && !is_connection(&error) {
+        let file = "a ring's file".to_owned();
+        let cause = FileFault::Unreadable(error);
+        return Region::Failed(SendError::File(Box::new(FileError { file, offset: 0, cause })));
+    }
+    Region::Sent(Err(error))
 }
 
 /// Whether `file` is still in the version that was to be sent.

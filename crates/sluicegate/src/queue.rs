@@ -8,6 +8,7 @@ use sluicegate_sys::file::Stamp;
 use thiserror::Error;
 
 use crate::position::Position;
+use crate::ring::{Held, RegionUse};
 use crate::segment::{FileRange, Segment};
 use crate::strategy::Way;
 
@@ -57,13 +58,46 @@ pub enum Gate {
 /// by `sendfile`, though it costs less CPU (bench `figure2`).
 const FIRST_FILL: u64 = 128 * 1024;
 
-/// The queue holds as many segments as it may. Nothing was queued; try again
-/// when some of it has been accepted.
+/// Why a segment was not queued.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the send queue is full: {limit} segments wait to be accepted, or to be asked back")]
-pub struct QueueFull {
-    /// Segments that it may hold.
-    pub limit: usize,
+pub enum QueueError {
+    /// The queue holds as many segments as it may; try again when some of it
+    /// has been accepted.
+    #[error("the send queue is full: {limit} segments wait to be accepted, or to be asked back")]
+    Full {
+        /// Segments that it may hold.
+        limit: usize,
+    },
+    /// The region was leased for another connection, whose wire may still carry
+    /// what the same memory had before.
+    #[error("the region was leased for another connection")]
+    OtherConnection,
+}
+
+/// How a region's bytes are to go, as far as that is known when it is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionWay {
+    /// By copies.
+    Copied,
+    /// By reference to a peer that is remote, until it has acknowledged all;
+    /// by copies to any other.
+    Acked,
+    /// By reference, since its pages are replaced before they are written.
+    Replaced,
+    /// By MSG_ZEROCOPY to a peer that is remote, by copies to any other.
+    Released,
+}
+
+/// What an acknowledgement is worth now, as a proof for regions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acks {
+    /// Nothing: the peer is not known to be remote.
+    #[default]
+    Nothing,
+    /// It is a proof as soon as a call by reference has asked where the peer is.
+    Due,
+    /// It is a proof.
+    Proof,
 }
 
 #[derive(Debug)]
@@ -78,6 +112,12 @@ enum Part<F> {
         way: Way,
         sent: u64,
     },
+    /// `left`: bytes of it that were not accepted.
+    Region {
+        used: RegionUse,
+        way: RegionWay,
+        left: u64,
+    },
 }
 
 /// What to do next.
@@ -88,6 +128,16 @@ pub enum Transmit<'q, F> {
     Send {
         /// By reference, not by copying.
         by_reference: bool,
+        /// Others follow at once.
+        more: bool,
+    },
+    /// Send from the region at the front ([`SendQueue::hold_region`]), then
+    /// [`SendQueue::handle_accepted`].
+    Region {
+        /// Which way: [`Way::Copy`], [`Way::Sendfile`] or [`Way::Zerocopy`].
+        way: Way,
+        /// At most how many bytes.
+        len: usize,
         /// Others follow at once.
         more: bool,
     },
@@ -137,6 +187,18 @@ pub enum Transmit<'q, F> {
     },
 }
 
+/// A region that was accepted, or as much of it as will be: the bytes of the
+/// stream from `start` to `end`.
+#[derive(Debug)]
+pub struct SentRegion {
+    /// Where it begins.
+    pub start: Position,
+    /// Where it ends.
+    pub end: Position,
+    /// What is to be settled. Dropped, it counts as never proven.
+    pub used: RegionUse,
+}
+
 /// The segments that wait for a socket, as a pure state machine.
 ///
 /// ```text
@@ -155,6 +217,9 @@ pub struct SendQueue<F = Arc<std::fs::File>> {
     piped: u64,
     limit: usize,
     gate: Gate,
+    acks: Acks,
+    /// Regions that were accepted, and have no proof yet.
+    sent: VecDeque<SentRegion>,
     /// Bytes to be copied before references are tried again.
     copy_first: u64,
     /// Bytes of one call by reference, at most.
@@ -178,6 +243,8 @@ impl<F> SendQueue<F> {
             piped: 0,
             limit,
             gate: Gate::Closed,
+            acks: Acks::Nothing,
+            sent: VecDeque::new(),
             copy_first: 0,
             references: REFERENCES,
         }
@@ -189,6 +256,8 @@ impl<F> SendQueue<F> {
         self.parts.clear();
         (self.accepted, self.end, self.piped) = (accepted, accepted, 0);
         (self.gate, self.copy_first, self.references) = (Gate::Closed, 0, REFERENCES);
+        self.acks = Acks::Nothing;
+        self.sent.clear();
     }
 
     /// Segments that it has memory for.
@@ -226,27 +295,87 @@ impl<F> SendQueue<F> {
         self.gate = gate;
     }
 
+    /// Says what acknowledgements are worth from now on. Nothing at first.
+    pub fn set_acks(&mut self, acks: Acks) {
+        self.acks = acks;
+    }
+
     /// Queues `segment`, which goes by `way` if that is one for it; other memory
-    /// is copied. Takes the same time for one byte and for 4 GiB. Returns the position
-    /// at which the segment ends.
+    /// is copied. A region goes by copies, if it was leased for nobody in
+    /// particular; for other ways there is [`SendQueue::push_region`]. Takes the
+    /// same time for one byte and for 4 GiB. Returns the position at which the
+    /// segment ends.
     ///
     /// # Errors
-    /// [`QueueFull`] when the limit of segments is reached; an empty segment
-    /// needs no room.
-    pub fn push(&mut self, segment: Segment<F>, way: Way) -> Result<Position, QueueFull> {
+    /// [`QueueError`]; an empty segment needs no room.
+    pub fn push(&mut self, segment: Segment<F>, way: Way) -> Result<Position, QueueError> {
         let len = segment.len();
         if len == 0 {
             return Ok(self.end);
         }
         if self.parts.len() >= self.limit {
-            return Err(QueueFull { limit: self.limit });
+            return Err(QueueError::Full { limit: self.limit });
         }
         self.parts.push_back(match segment {
             Segment::Memory(bytes) | Segment::Lent(bytes) => Part::Memory { bytes, way },
             Segment::File(range) => Part::File { range, way, sent: 0 },
+            Segment::Region(region) => {
+                let (used, _) = region.enlist(None, None).ok_or(QueueError::OtherConnection)?;
+                Part::Region { used, way: RegionWay::Copied, left: len }
+            }
         });
         self.end = self.end.advanced(len);
         Ok(self.end)
+    }
+
+    /// Queues the use of a region.
+    ///
+    /// # Errors
+    /// As [`SendQueue::push`]; the use ends.
+    pub fn push_region(&mut self, used: RegionUse, way: RegionWay) -> Result<Position, QueueError> {
+        let left = used.left() as u64;
+        if left == 0 {
+            return Ok(self.end);
+        }
+        if self.parts.len() >= self.limit {
+            return Err(QueueError::Full { limit: self.limit });
+        }
+        self.parts.push_back(Part::Region { used, way, left });
+        self.end = self.end.advanced(left);
+        Ok(self.end)
+    }
+
+    /// The region at the front, for one call.
+    pub fn hold_region(&mut self) -> Option<Held<'_>> {
+        match self.parts.front_mut()? {
+            Part::Region { used, .. } => Some(used.pin()),
+            _ => None,
+        }
+    }
+
+    /// The region at the front was cut loose; this is what it had not sent.
+    pub fn handle_cut_loose(&mut self, rest: Bytes) {
+        let Some(front @ Part::Region { .. }) = self.parts.front_mut() else { return };
+        let rest = Part::Memory { bytes: rest, way: Way::Copy };
+        let Part::Region { used, left, .. } = std::mem::replace(front, rest) else { return };
+        drop(used);
+        let Some(Part::Memory { bytes, .. }) = self.parts.front_mut() else { return };
+        // It has what it had: the stream is as long as was said.
+        debug_assert_eq!(bytes.len() as u64, left);
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+    }
+
+    /// The next region that was accepted and has not been asked for.
+    pub fn poll_sent_region(&mut self) -> Option<SentRegion> {
+        self.sent.pop_front()
+    }
+
+    /// Whether a straggler may be cut loose that is at the front.
+    pub(crate) fn front_region(&self) -> Option<&RegionUse> {
+        match self.parts.front()? {
+            Part::Region { used, .. } => Some(used),
+            _ => None,
+        }
     }
 
     /// Tells that something will be pushed behind the last segment. A file of
@@ -273,6 +402,7 @@ impl<F> SendQueue<F> {
                 more: self.accepted.advanced(self.piped) < self.end,
             }),
             Part::File { range, way, sent } => Some(self.transmit_file(range, *way, *sent)),
+            Part::Region { way, left, .. } => Some(self.transmit_region(*way, *left)),
             Part::Memory { way, .. } => {
                 let by_reference = self.goes_by_reference(*way);
                 let (slices, bytes) = self.run();
@@ -321,6 +451,25 @@ impl<F> SendQueue<F> {
             }
             Way::Splice => Transmit::Fill { file, offset, len },
         }
+    }
+
+    fn transmit_region(&self, way: RegionWay, left: u64) -> Transmit<'_, F> {
+        let may_ask = self.copy_first == 0;
+        let (way, most) = match (way, self.acks, self.gate) {
+            (RegionWay::Replaced, ..) | (RegionWay::Acked, Acks::Proof, _) => (Way::Sendfile, CALL),
+            (RegionWay::Acked, Acks::Due, _) if may_ask => (Way::Zerocopy, PROBE),
+            (RegionWay::Acked | RegionWay::Released, _, Gate::Probe) if may_ask => {
+                (Way::Zerocopy, PROBE)
+            }
+            (RegionWay::Released, _, Gate::Open) if may_ask => (Way::Zerocopy, self.references),
+            (RegionWay::Acked | RegionWay::Released, ..) if !may_ask => {
+                (Way::Copy, self.copy_first)
+            }
+            _ => (Way::Copy, CALL),
+        };
+        let len = usize::try_from(left.min(most)).unwrap_or(usize::MAX);
+        let more = self.accepted.advanced(len as u64) < self.end;
+        Transmit::Region { way, len, more }
     }
 
     fn stage(range: &FileRange<F>, room: usize) -> Transmit<'_, F> {
@@ -380,6 +529,17 @@ impl<F> SendQueue<F> {
         {
             self.gate = Gate::Closed;
         }
+        if let Some(Part::Region { way, left, .. }) = self.parts.front()
+            && let Transmit::Region { way: Way::Zerocopy, .. } = self.transmit_region(*way, *left)
+        {
+            // Asked.
+            if self.gate == Gate::Probe {
+                self.gate = Gate::Closed;
+            }
+            if self.acks == Acks::Due {
+                self.acks = Acks::Proof;
+            }
+        }
         if let Some(Part::Memory { way, .. }) = self.parts.front()
             && self.goes_by_reference(*way)
         {
@@ -410,8 +570,24 @@ impl<F> SendQueue<F> {
                     }
                     taken
                 }
+                Part::Region { left: rest, .. } => {
+                    let taken = left.min(*rest);
+                    *rest -= taken;
+                    if *rest == 0 {
+                        self.send_off(self.accepted);
+                    }
+                    taken
+                }
             };
             left -= taken;
+        }
+    }
+
+    /// The region at the front is over, at `end`.
+    fn send_off(&mut self, end: Position) {
+        if let Some(Part::Region { used, .. }) = self.parts.pop_front() {
+            let start = Position::new(end.get().saturating_sub(used.at() as u64));
+            self.sent.push_back(SentRegion { start, end, used });
         }
     }
 
@@ -466,6 +642,11 @@ impl<F> SendQueue<F> {
     /// falls back to the next. False when there is none left.
     pub fn handle_refused(&mut self) -> bool {
         match self.parts.front_mut() {
+            Some(Part::Region { way, .. }) => {
+                let is_last = *way == RegionWay::Copied;
+                *way = RegionWay::Copied;
+                !is_last
+            }
             Some(Part::File { way, .. } | Part::Memory { way, .. }) if self.piped == 0 => {
                 match way.fallback() {
                     Some(next) => {
@@ -482,6 +663,10 @@ impl<F> SendQueue<F> {
     /// Takes back what the kernel has not accepted; the stream ends where the
     /// kernel has it. What was in a pipe is the caller's to discard.
     pub fn cancel(&mut self) -> Position {
+        if let Some(Part::Region { .. }) = self.parts.front() {
+            // The kernel may have the first bytes of it.
+            self.send_off(self.accepted);
+        }
         self.parts.clear();
         self.piped = 0;
         self.end = self.accepted;

@@ -1,4 +1,4 @@
-//! What is queued to be sent: memory, or a range of a file.
+//! What is queued to be sent: memory, a range of a file, or a region of a ring.
 
 use std::fs::File;
 use std::ops::Range;
@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sluicegate_sys::file::Stamp;
+
+use crate::ring::Region;
 
 /// A range of an open file, kept open until the kernel has accepted the last
 /// byte of it. `F` is the file's handle; a script has its own.
@@ -70,6 +72,8 @@ pub enum Segment<F = Arc<File>> {
     Lent(Bytes),
     /// A range of a file.
     File(FileRange<F>),
+    /// What was published of a ring's partition.
+    Region(Region),
 }
 
 impl<F> Segment<F> {
@@ -109,6 +113,7 @@ impl<F> Segment<F> {
         match self {
             Segment::Memory(bytes) | Segment::Lent(bytes) => bytes.len() as u64,
             Segment::File(range) => range.len(),
+            Segment::Region(region) => region.len() as u64,
         }
     }
 
@@ -145,5 +150,11 @@ impl<F> From<Vec<u8>> for Segment<F> {
 impl<F> From<Arc<[u8]>> for Segment<F> {
     fn from(bytes: Arc<[u8]>) -> Self {
         Segment::given(Bytes::from_owner(bytes))
+    }
+}
+
+impl<F> From<Region> for Segment<F> {
+    fn from(region: Region) -> Self {
+        Segment::Region(region)
     }
 }

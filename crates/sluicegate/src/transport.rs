@@ -4,6 +4,8 @@ use std::io::{self, IoSlice};
 
 use sluicegate_sys::file::Stamp;
 
+use crate::ring::Pinned;
+
 /// A stream that can be sent on, with the calls of a socket: the kernel, or a
 /// script that stands for it.
 ///
@@ -56,6 +58,13 @@ pub trait Transport {
     /// As `sendfile(2)`. `InvalidInput` (EINVAL) means that this file cannot
     /// go this way; the queue then takes the next.
     fn sendfile(&mut self, file: &Self::File, offset: u64, len: usize) -> io::Result<usize>;
+
+    /// Sends at most `len` bytes of a region from where it stands, by reference
+    /// to its pages.
+    ///
+    /// # Errors
+    /// As [`Transport::sendfile`].
+    fn send_region(&mut self, region: &Pinned<'_>, len: usize) -> io::Result<usize>;
 
     /// Moves at most `len` bytes of `file` from `offset` into the pipe; 0 at
     /// the end of the file.

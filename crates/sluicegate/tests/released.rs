@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sending::{contents, context, may_pin, pair, read_all, run, send_some, socket};
-use sluicegate::{Locality, Position, QueueFull, Segment, SendContext, SendError, Way, Worker};
+use sluicegate::{Locality, Position, QueueError, Segment, SendContext, SendError, Way, Worker};
 use sluicegate_testkit::need::Need;
 use sluicegate_testkit::require;
 
@@ -178,7 +178,7 @@ fn buffers_that_nobody_asks_back_fill_the_queue() {
         }
         socket.flush().await.unwrap();
         assert_eq!(socket.room(), 0, "nothing waits to be sent, but to be asked back");
-        assert_eq!(socket.queue(Segment::memory("y")), Err(QueueFull { limit: 1024 }));
+        assert_eq!(socket.queue(Segment::memory("y")), Err(QueueError::Full { limit: 1024 }));
         assert_eq!(socket.queued().get(), LIMIT, "nothing was queued");
         // What is not lent goes on.
         socket.queue(Segment::given("z")).unwrap();

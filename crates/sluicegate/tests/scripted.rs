@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use sluicegate::{
-    FileFault, FileRange, Gate, Ledger, Position, Pumped, Segment, SendError, SendQueue, Way, pump,
+    FileFault, FileRange, Gate, Ledger, Position, Pumped, QueueError, Segment, SendError,
+    SendQueue, Way, pump,
 };
 use sluicegate_testkit::corpus;
 use sluicegate_testkit::scripted::{Completion, Random, ScriptedFile, ScriptedKernel};
@@ -89,7 +90,7 @@ fn connection(seed: u64, base: Position, resets: u64, steps: u64) -> u64 {
                         assert_eq!(end.since(before), bytes.len() as u64);
                         expected.extend_from_slice(&bytes);
                     }
-                    Err(full) => assert_eq!(full.limit, 64),
+                    Err(full) => assert_eq!(full, QueueError::Full { limit: 64 }),
                 }
             }
             2..4 => {

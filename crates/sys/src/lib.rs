@@ -39,6 +39,8 @@ pub mod open;
 #[cfg(target_os = "linux")]
 pub mod outq;
 #[cfg(target_os = "linux")]
+pub mod pages;
+#[cfg(target_os = "linux")]
 pub mod sendfile;
 #[cfg(target_os = "linux")]
 pub mod signal;

@@ -1,8 +1,14 @@
-//! Resource limits of the process (`getrlimit(2)`).
+//! Limits of the process and of the machine (`getrlimit(2)`, `sysconf(3)`).
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Bytes of a page of memory.
+#[must_use]
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
 
 /// Raises the soft limit of open descriptors to the hard one and returns it
 /// (`u64::MAX` where there is none).

@@ -82,6 +82,16 @@ impl Pipe {
         self.contained = self.contained.saturating_sub(moved);
         Ok(moved)
     }
+
+    /// Reads from the pipe (`read(2)`); returns how many bytes came.
+    ///
+    /// # Errors
+    /// `EAGAIN` when it is empty; `EINTR`.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = rustix::io::read(&self.read, buffer)?;
+        self.contained = self.contained.saturating_sub(count);
+        Ok(count)
+    }
 }
 
 impl AsFd for Pipe {

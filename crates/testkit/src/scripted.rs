@@ -4,8 +4,8 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::ops::Range;
 
-use sluicegate::Transport;
 use sluicegate::file::{Kind, Stamp};
+use sluicegate::{Pinned, Transport};
 
 use crate::corpus;
 
@@ -284,6 +284,17 @@ impl Transport for ScriptedKernel {
         if content.is_empty() {
             return Ok(0);
         }
+        let taken = self.call(content.len())?;
+        self.wire.extend_from_slice(&content[..taken]);
+        self.corked = false;
+        Ok(taken)
+    }
+
+    fn send_region(&mut self, region: &Pinned<'_>, len: usize) -> io::Result<usize> {
+        if self.random.one_in(12) {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let content = region.bytes(len);
         let taken = self.call(content.len())?;
         self.wire.extend_from_slice(&content[..taken]);
         self.corked = false;

@@ -48,7 +48,7 @@ fn content_of(body: Body) -> Option<Vec<u8>> {
     for segment in segments {
         match segment {
             Segment::Memory(bytes) | Segment::Lent(bytes) => content.extend_from_slice(&bytes),
-            Segment::File(_) => {
+            Segment::File(_) | Segment::Region(_) => {
                 // The range is the library's own: its length and its place
                 // show in what a socket makes of it.
                 let text = format!("{segment:?}");

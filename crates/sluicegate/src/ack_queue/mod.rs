@@ -20,7 +20,8 @@ use sluicegate_sys::timer::TimerFd;
 use crate::ledger::Progress;
 use crate::position::Position;
 use crate::pump::SendError;
-use crate::queue::QueueFull;
+use crate::queue::QueueError;
+use crate::ring::Connection;
 use crate::segment::Segment;
 use crate::socket::SendContext;
 pub use record::EpollRecord;
@@ -166,11 +167,15 @@ impl AckQueue {
     /// empty one makes no event. Returns where in the socket's stream it ends.
     ///
     /// # Errors
-    /// [`QueueFull`] as an error of kind `WouldBlock`: nothing was queued.
+    /// [`QueueError`], as an error of kind `WouldBlock` where the queue is full and
+    /// `InvalidInput` where the region is another connection's: nothing was queued.
     /// `NotFound` for a socket that was removed.
     pub fn queue(&mut self, id: SocketId, segment: Segment, tag: Tag) -> io::Result<Position> {
-        let full = |full: QueueFull| io::Error::new(io::ErrorKind::WouldBlock, full);
-        let end = self.sockets.queue(id, segment, tag)?.map_err(full)?;
+        let refused = |error: QueueError| match error {
+            QueueError::Full { .. } => io::Error::new(io::ErrorKind::WouldBlock, error),
+            QueueError::OtherConnection => io::Error::new(io::ErrorKind::InvalidInput, error),
+        };
+        let end = self.sockets.queue(id, segment, tag)?.map_err(refused)?;
         self.set_timer(Some(Instant::now()))?;
         Ok(end)
     }
@@ -351,6 +356,14 @@ impl AckQueue {
     /// As `ioctl(2)`; `NotFound` for a socket that was removed.
     pub fn progress(&mut self, id: SocketId) -> io::Result<Progress> {
         self.sockets.progress(id)
+    }
+
+    /// What rings know a socket's connection by ([`crate::Ring::acquire_for`]).
+    ///
+    /// # Errors
+    /// `NotFound` for a socket that was removed.
+    pub fn connection(&mut self, id: SocketId) -> io::Result<Connection> {
+        self.sockets.connection(id)
     }
 
     /// The buffer that was queued with [`Segment::memory`] and ends at `end`,

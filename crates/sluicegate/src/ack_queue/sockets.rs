@@ -19,8 +19,9 @@ use super::{Event, Watch};
 use crate::ledger::Progress;
 use crate::position::Position;
 use crate::pump::SendError;
-use crate::queue::QueueFull;
+use crate::queue::QueueError;
 use crate::readiness::Source;
+use crate::ring::Connection;
 use crate::segment::Segment;
 use crate::socket::{SendContext, Socket};
 
@@ -227,7 +228,7 @@ impl Sockets {
         id: SocketId,
         segment: Segment,
         tag: Tag,
-    ) -> io::Result<Result<Position, QueueFull>> {
+    ) -> io::Result<Result<Position, QueueError>> {
         let slot = self.slot_mut(id)?;
         if slot.has_failed {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "this socket has failed"));
@@ -342,7 +343,7 @@ impl Sockets {
         if again.0.swap(false, Ordering::Relaxed) {
             stepped = Stepped::Spent;
         }
-        let waits = !slot.sends.is_empty();
+        let waits = !slot.sends.is_empty() || (!is_over && slot.socket.has_regions());
         let next = match stepped {
             Stepped::Spent => Some(now),
             Stepped::Waits => waits.then(|| now + slot.pause),
@@ -362,6 +363,10 @@ impl Sockets {
             Poll::Ready(result) => result,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    pub(super) fn connection(&mut self, id: SocketId) -> io::Result<Connection> {
+        Ok(self.slot_mut(id)?.socket.connection())
     }
 
     pub(super) fn progress(&mut self, id: SocketId) -> io::Result<Progress> {
@@ -425,7 +430,7 @@ impl Slot {
     ) -> Result<(), SendError> {
         self.socket.take_reports();
         self.socket.tell_free(|end| events.push_back(Event::Released(id, end)));
-        if self.sends.is_empty() {
+        if self.sends.is_empty() && !self.socket.has_regions() {
             return Ok(());
         }
         // A connection that is gone never acknowledges: its count stays. Asked
@@ -446,7 +451,7 @@ impl Slot {
         } else {
             self.pause = (self.pause * 2).min(self.watch.pauses().1);
         }
-        if is_gone && !self.sends.is_empty() {
+        if is_gone && (!self.sends.is_empty() || self.socket.has_regions()) {
             return Err(SendError::Connection(io::ErrorKind::ConnectionReset.into()));
         }
         Ok(())

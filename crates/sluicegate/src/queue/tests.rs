@@ -82,7 +82,7 @@ fn the_bound_is_in_segments_and_refuses_without_loss() {
     let end = queue.push(Segment::memory("tail"), Way::Copy).unwrap();
     assert_eq!(end.get(), (4 << 30) + 4);
     let full = queue.push(Segment::memory("x"), Way::Copy).unwrap_err();
-    assert_eq!(full, QueueFull { limit: 2 });
+    assert_eq!(full, QueueError::Full { limit: 2 });
     assert_eq!(queue.push(Segment::memory(""), Way::Copy), Ok(end), "nothing needs no room");
     assert_eq!(queue.end(), end);
 }

@@ -29,7 +29,8 @@ impl<R: Readiness> Socket<R> {
             let _ = socket::reset_on_close(self.fd());
         }
         let Some(pending) = self.pending.take() else { return };
-        let Pending { ledger, buffers, .. } = *pending;
+        let Pending { ledger, buffers, regions, .. } = *pending;
+        let regions = regions.into_reported();
         if ledger.has_references()
             && let Some(fd) = self.fd.take()
         {
@@ -38,7 +39,7 @@ impl<R: Readiness> Socket<R> {
             let buffers = buffers.into_referenced(&ledger);
             let deadline = Instant::now() + self.context.linger;
             let context = Arc::clone(&self.context);
-            linger(Dropped { fd, context, ledger, buffers, deadline, abort });
+            linger(Dropped { fd, context, ledger, buffers, regions, deadline, abort });
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::linger::can_linger;
 use crate::pipes::PipePool;
 use crate::position::Position;
 use crate::queue::SLICES;
+use crate::ring::Pinned;
 use crate::transport::Transport;
 
 /// The last bytes before a position of which the acknowledgement is to be
@@ -215,6 +216,10 @@ impl Transport for Kernel<'_> {
 
     fn sendfile(&mut self, file: &Arc<File>, offset: u64, len: usize) -> io::Result<usize> {
         self.reported(len, |kernel, len| sendfile::sendfile(kernel.fd, file.as_fd(), offset, len))
+    }
+
+    fn send_region(&mut self, region: &Pinned<'_>, len: usize) -> io::Result<usize> {
+        self.reported(len, |kernel, len| region.sendfile(kernel.fd, len))
     }
 
     fn fill(&mut self, file: &Arc<File>, offset: u64, len: usize) -> io::Result<usize> {

@@ -4,6 +4,7 @@ mod close;
 mod foreign;
 mod kernel;
 mod progress;
+mod regions;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -25,11 +26,14 @@ use crate::locality::{Locality, LocalityRule, Locator};
 use crate::pipes::PipePool;
 use crate::position::Position;
 use crate::pump::{Pumped, SendError, pump};
-use crate::queue::{Gate, QueueFull, SEGMENTS, SendQueue};
+use crate::queue::{Gate, QueueError, SEGMENTS, SendQueue};
 use crate::readiness::{Readiness, Source};
+use crate::ring::{Alarm, Connection};
 use crate::segment::Segment;
 use crate::strategy::{Strategy, Way};
 use kernel::{Kernel, References, Report, Reports};
+pub use regions::AcquireError;
+use regions::Regions;
 
 /// What a socket sends with; shared by all sockets of a worker, or of a program.
 #[derive(Debug)]
@@ -115,6 +119,12 @@ struct Learned {
     reports: Reports,
     /// We have said that nothing more is sent.
     is_shut: bool,
+    /// What rings know it by.
+    connection: Option<Connection>,
+    /// Rings when a region is taken from it.
+    alarm: Option<Arc<Alarm>>,
+    /// The next memory is to ask where the peer is.
+    asks: bool,
 }
 
 #[derive(Debug)]
@@ -126,6 +136,8 @@ struct Pending {
     /// Whose acknowledgement is to wake somebody.
     report: Option<Report>,
     filling: Filling,
+    /// Regions that were accepted and are not proven.
+    regions: Regions,
 }
 
 thread_local! {
@@ -148,8 +160,8 @@ impl Pending {
         let Some(mut pending) = spare else {
             let queue = SendQueue::new(position);
             let buffers = Buffers::default();
-            let (pipe, report, filling) = Default::default();
-            return Box::new(Pending { queue, ledger, pipe, buffers, report, filling });
+            let (pipe, report, filling, regions) = Default::default();
+            return Box::new(Pending { queue, ledger, pipe, buffers, report, filling, regions });
         };
         pending.queue.restart(position);
         pending.ledger = ledger;
@@ -159,7 +171,10 @@ impl Pending {
 
     /// Whether nothing is to be sent, and nothing to be waited for.
     fn is_over(&self) -> bool {
-        self.queue.is_empty() && self.buffers.len() == 0 && !self.ledger.has_references()
+        self.queue.is_empty()
+            && self.buffers.len() == 0
+            && self.regions.is_empty()
+            && !self.ledger.has_references()
     }
 
     /// Keeps it for the next socket.
@@ -213,12 +228,17 @@ impl<R: Readiness> Socket<R> {
     /// Queues a segment and returns the position at which it ends, at once.
     ///
     /// # Errors
-    /// [`QueueFull`]: nothing was queued.
-    pub fn queue(&mut self, segment: Segment) -> Result<Position, QueueFull> {
+    /// [`QueueError`]: nothing was queued.
+    pub fn queue(&mut self, segment: Segment) -> Result<Position, QueueError> {
+        if let Segment::Region(region) = segment {
+            return self.queue_region(&region);
+        }
         let mut way = self.way_of(&segment);
         let holds = self.pending.as_ref().map_or(0, |pending| pending.buffers.len());
         let held = match &segment {
-            Segment::Lent(_) if holds >= SEGMENTS => return Err(QueueFull { limit: SEGMENTS }),
+            Segment::Lent(_) if holds >= SEGMENTS => {
+                return Err(QueueError::Full { limit: SEGMENTS });
+            }
             Segment::Lent(bytes) => Some((bytes.clone(), true)),
             // One that nobody asks back is rather copied than refused.
             Segment::Memory(_) if holds >= SEGMENTS => {
@@ -246,11 +266,16 @@ impl<R: Readiness> Socket<R> {
     fn way_of(&mut self, segment: &Segment) -> Way {
         let strategy = &self.context.strategy;
         match segment {
+            // They choose for themselves.
+            Segment::Region(_) => Way::Copy,
             Segment::File(range) if range.copied => Way::Copy,
             Segment::File(range) => strategy.for_file(range.len()),
             Segment::Memory(bytes) | Segment::Lent(bytes) => {
                 let way = strategy.for_memory(bytes.len() as u64);
                 let is_forced = strategy.forced == Some(Way::Zerocopy);
+                if !bytes.is_empty() && self.is_to_ask() {
+                    return Way::Zerocopy;
+                }
                 if bytes.is_empty()
                     || way == Way::Copy
                     || (self.locality() == Locality::Local && !is_forced)
@@ -319,6 +344,10 @@ impl<R: Readiness> Socket<R> {
                     self.readiness.clear_writable(edge);
                     if let Some(pending) = &mut self.pending {
                         pending.filling.handle_full(Instant::now());
+                        if let Some(alarm) = self.learned.as_ref().and_then(|it| it.alarm.as_ref())
+                        {
+                            alarm.set(cx.waker());
+                        }
                     }
                 }
                 Pumped::Spent => {
@@ -349,13 +378,15 @@ impl<R: Readiness> Socket<R> {
         let (Some(pending), Some(fd)) = (&mut self.pending, &self.fd) else {
             return Ok(Pumped::Drained);
         };
-        let Pending { queue, ledger, pipe, buffers, report, .. } = &mut **pending;
+        let Pending { queue, ledger, pipe, buffers, report, regions, .. } = &mut **pending;
         let (before, first_call) = (ledger.ways(), ledger.next_call());
         let (mut reports, mut references) = Default::default();
         if let Some(learned) = &self.learned {
             let is_forced = self.context.strategy.forced == Some(Way::Zerocopy);
             let gate = if is_forced { Gate::Open } else { learned.locator.gate() };
             queue.set_gate(gate);
+            // What this turn sends is to be within the answer.
+            queue.set_acks(learned.locator.acks(queue.accepted().advanced(BUDGET)));
             (reports, references) = (learned.reports, learned.references);
         }
         let pipes = &self.context.pipes;
@@ -380,6 +411,9 @@ impl<R: Readiness> Socket<R> {
             pipes.give_back(pipe);
         }
         buffers.sweep(ledger);
+        while let Some(sent) = queue.poll_sent_region() {
+            regions.push(sent, ledger);
+        }
         result
     }
 
@@ -443,6 +477,9 @@ impl<R: Readiness> Socket<R> {
         if let Some(pending) = &mut self.pending {
             let accepted = pending.queue.cancel();
             pending.buffers.handle_cancelled(accepted);
+            while let Some(sent) = pending.queue.poll_sent_region() {
+                pending.regions.push(sent, &pending.ledger);
+            }
             pending.buffers.sweep(&pending.ledger);
             pending.filling = Filling::default();
             // Its bytes are no part of the stream: it serves nobody else.

@@ -171,6 +171,7 @@ impl<R: Readiness> Socket<R> {
         let (accepted, acked) = match &mut self.pending {
             Some(pending) => {
                 pending.ledger.handle_unacked(unacked);
+                pending.regions.sweep(&pending.ledger, self.learned.as_deref());
                 (pending.ledger.accepted(), pending.ledger.acked())
             }
             None => {
@@ -247,6 +248,7 @@ impl<R: Readiness> Socket<R> {
                 end => {
                     if has_released && let Some(pending) = &mut self.pending {
                         pending.buffers.sweep(&pending.ledger);
+                        pending.regions.sweep(&pending.ledger, self.learned.as_deref());
                     }
                     return end.map(drop);
                 }

@@ -1,0 +1,41 @@
+//! A socket's bell: its regions are taken from it while it waits.
+
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+
+/// Wakes whoever awaits a socket.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(Mutex<Set>);
+
+#[derive(Debug, Default)]
+struct Set {
+    waker: Option<Waker>,
+    /// It rang, and nobody was to be woken.
+    has_rung: bool,
+}
+
+impl Alarm {
+    /// Wakes `waker` at the next ring, or now if one was missed.
+    pub(crate) fn set(&self, waker: &Waker) {
+        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut set.has_rung) {
+            drop(set);
+            waker.wake_by_ref();
+            return;
+        }
+        match &mut set.waker {
+            Some(set) => set.clone_from(waker),
+            None => set.waker = Some(waker.clone()),
+        }
+    }
+
+    pub(crate) fn ring(&self) {
+        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waker = set.waker.take();
+        set.has_rung = waker.is_none();
+        drop(set);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The partitions of a ring, each behind a lock of its own, and the order in
+//! which they are leased.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use super::Connection;
+use super::alarm::Alarm;
+use super::slot::{Cut, Found, Phase, Proof, Settled, Slot};
+use super::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Pages that a partition stands on.
+pub(crate) trait Memory {
+    /// Puts fresh pages in their place, so that whoever reads the old ones
+    /// keeps them unchanged. False where that cannot be.
+    fn replace(&mut self) -> bool;
+}
+
+/// Which content of which partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) index: usize,
+    pub(crate) version: u64,
+}
+
+/// What a lease has taken out of the table.
+#[derive(Debug)]
+pub(crate) struct Taken<M> {
+    pub(crate) place: Place,
+    /// Version of the content before.
+    pub(crate) before: u64,
+    pub(crate) pages: Arc<M>,
+    pub(crate) proof: Proof,
+}
+
+/// How an attempt to lease ended.
+#[derive(Debug)]
+pub(crate) enum Attempt<M> {
+    Leased(Taken<M>),
+    /// No partition is free now.
+    Busy,
+    /// None will be: all are quarantined.
+    Exhausted,
+}
+
+#[derive(Debug)]
+struct Lists {
+    /// Free partitions, in the order in which they became so: cyclic, as long
+    /// as they are freed in order.
+    free: VecDeque<usize>,
+    /// Who waits for one, in order, by a number of its own.
+    waiting: VecDeque<(u64, Waker)>,
+    /// Of the last lease.
+    version: u64,
+    /// Of the last one who waits.
+    waiter: u64,
+    quarantined: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Table<M> {
+    slots: Box<[Mutex<Slot<M>>]>,
+    lists: Mutex<Lists>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic of somebody who held it is none of a state machine that changes
+    // its fields last.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<M: Memory> Table<M> {
+    pub(crate) fn new(pages: impl IntoIterator<Item = M>) -> Self {
+        let slots: Box<[_]> = pages.into_iter().map(|pages| Mutex::new(Slot::new(pages))).collect();
+        let lists = Lists {
+            free: (0..slots.len()).collect(),
+            waiting: VecDeque::new(),
+            version: 0,
+            waiter: 0,
+            quarantined: 0,
+        };
+        Table { slots, lists: Mutex::new(lists) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Leases the partition that is free for the longest time. One lock at a
+    /// time is held, here as everywhere.
+    pub(crate) fn lease(&self, owner: Option<Connection>) -> Attempt<M> {
+        loop {
+            let (index, version) = {
+                let mut lists = lock(&self.lists);
+                let Some(index) = lists.free.pop_front() else {
+                    return match lists.quarantined == self.slots.len() {
+                        true => Attempt::Exhausted,
+                        false => Attempt::Busy,
+                    };
+                };
+                lists.version += 1;
+                (index, lists.version)
+            };
+            let mut slot = lock(&self.slots[index]);
+            if slot.must_be_replaced(owner) {
+                if slot.pages_mut().is_some_and(Memory::replace) {
+                    slot.handle_replaced();
+                } else {
+                    slot.quarantine();
+                    drop(slot);
+                    self.handle_quarantined();
+                    continue;
+                }
+            }
+            if let Some((pages, proof, before)) = slot.lease(version, owner) {
+                return Attempt::Leased(Taken {
+                    place: Place { index, version },
+                    before,
+                    pages,
+                    proof,
+                });
+            }
+        }
+    }
+
+    fn handle_quarantined(&self) {
+        let mut lists = lock(&self.lists);
+        lists.quarantined += 1;
+        if lists.quarantined == self.slots.len() {
+            // Nobody will ever free one.
+            let waiting = std::mem::take(&mut lists.waiting);
+            drop(lists);
+            waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        }
+    }
+
+    /// Partitions that are never used again.
+    pub(crate) fn quarantined(&self) -> usize {
+        lock(&self.lists).quarantined
+    }
+
+    /// Takes the oldest partition that can be had so from the sockets that use
+    /// it, and tells of each that has not sent the whole. False if there is none.
+    pub(crate) fn cut_oldest(&self, mut each: impl FnMut(Place, usize, Cut<M>)) -> bool {
+        let oldest = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| {
+                let slot = lock(slot);
+                slot.can_be_cut().then_some((slot.version, index))
+            })
+            .min();
+        let Some((version, index)) = oldest else { return false };
+        let mut slot = lock(&self.slots[index]);
+        if slot.version != version || !slot.can_be_cut() {
+            // Somebody was quicker: the caller looks again.
+            return true;
+        }
+        let len = slot.len();
+        slot.cut_loose(|cut| each(Place { index, version }, len, cut));
+        drop(slot);
+        self.handle_free(index);
+        true
+    }
+
+    fn handle_free(&self, index: usize) {
+        let mut lists = lock(&self.lists);
+        lists.free.push_back(index);
+        let next = lists.waiting.pop_front();
+        drop(lists);
+        if let Some((_, waker)) = next {
+            waker.wake();
+        }
+    }
+
+    /// Wakes one who waits: something has changed that is worth a look.
+    pub(crate) fn wake_one(&self) {
+        let next = lock(&self.lists).waiting.pop_front();
+        if let Some((_, waker)) = next {
+            waker.wake();
+        }
+    }
+
+    /// Waits for a partition: `waker` is woken once. `waiter` is the number that
+    /// the last call returned, if that has not been woken. Where a partition has
+    /// become free meanwhile, it is woken at once.
+    pub(crate) fn wait(&self, waiter: Option<u64>, waker: &Waker) -> u64 {
+        let mut lists = lock(&self.lists);
+        let known = waiter
+            .and_then(|number| lists.waiting.iter_mut().find(|(waiting, _)| *waiting == number));
+        if let Some((number, known)) = known {
+            known.clone_from(waker);
+            return *number;
+        }
+        lists.waiter += 1;
+        let number = lists.waiter;
+        if lists.free.is_empty() && lists.quarantined < self.slots.len() {
+            lists.waiting.push_back((number, waker.clone()));
+        } else {
+            drop(lists);
+            waker.wake_by_ref();
+        }
+        number
+    }
+
+    /// Waits no more. If it was woken meanwhile, the next one is instead.
+    pub(crate) fn wait_no_more(&self, waiter: u64) {
+        let mut lists = lock(&self.lists);
+        let before = lists.waiting.len();
+        lists.waiting.retain(|(number, _)| *number != waiter);
+        if lists.waiting.len() == before && !lists.free.is_empty() {
+            let next = lists.waiting.pop_front();
+            drop(lists);
+            if let Some((_, waker)) = next {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The lease ends without a region.
+    pub(crate) fn revert(&self, place: Place, pages: Arc<M>, before: u64) {
+        lock(&self.slots[place.index]).revert(pages, before);
+        self.handle_free(place.index);
+    }
+
+    /// The first `len` bytes are a region.
+    pub(crate) fn publish(&self, place: Place, pages: Arc<M>, len: usize) {
+        lock(&self.slots[place.index]).publish(pages, len);
+    }
+
+    pub(crate) fn take_handle(&self, place: Place) {
+        lock(&self.slots[place.index]).take_handle();
+    }
+
+    /// A region is dropped; `pages` are what it could read.
+    pub(crate) fn drop_handle(&self, place: Place, pages: Arc<M>) {
+        // First: what is free is nobody's to read.
+        drop(pages);
+        if lock(&self.slots[place.index]).drop_handle() {
+            self.handle_free(place.index);
+        }
+    }
+
+    /// Whom the region of `place` is for; anybody if `None`.
+    pub(crate) fn owner(&self, place: Place) -> Option<Connection> {
+        lock(&self.slots[place.index]).owner()
+    }
+
+    /// As [`Slot::enlist`]. Only while a handle is there.
+    pub(crate) fn enlist(&self, place: Place, alarm: Option<Arc<Alarm>>) -> (usize, usize) {
+        lock(&self.slots[place.index]).enlist(alarm)
+    }
+
+    /// As [`Slot::pin`].
+    pub(crate) fn pin(&self, place: Place, key: usize) -> Found<M> {
+        lock(&self.slots[place.index]).pin(place.version, key)
+    }
+
+    /// As [`Slot::unpin`]; `pages` are what [`Table::pin`] gave.
+    pub(crate) fn unpin(
+        &self,
+        place: Place,
+        key: usize,
+        pages: Arc<M>,
+        taken: usize,
+        by_reference: bool,
+    ) {
+        // First: who finds the use unpinned may replace them.
+        drop(pages);
+        lock(&self.slots[place.index]).unpin(key, taken, by_reference);
+    }
+
+    /// As [`Slot::settle`].
+    pub(crate) fn settle(&self, place: Place, key: usize, settled: Settled) {
+        if lock(&self.slots[place.index]).settle(place.version, key, settled) {
+            self.handle_free(place.index);
+        }
+    }
+
+    /// Partitions in this phase.
+    pub(crate) fn count(&self, phase: Phase) -> usize {
+        self.slots.iter().filter(|slot| lock(slot).phase == phase).count()
+    }
+}
