@@ -3,10 +3,10 @@
 mod close;
 mod foreign;
 mod kernel;
+mod pending;
 mod progress;
 mod regions;
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -16,24 +16,21 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use sluicegate_sys::socket;
-use sluicegate_sys::splice::Pipe;
 
-use crate::buffers::Buffers;
 use crate::counters::Counters;
-use crate::ledger::Ledger;
 use crate::limits::{Filling, SocketLimits, Unsent};
 use crate::locality::{Locality, LocalityRule, Locator};
 use crate::pipes::PipePool;
 use crate::position::Position;
 use crate::pump::{Pumped, SendError, pump};
-use crate::queue::{Gate, QueueError, SEGMENTS, SendQueue};
+use crate::queue::{Gate, QueueError, SEGMENTS};
 use crate::readiness::{Readiness, Source};
 use crate::ring::{Alarm, Connection};
 use crate::segment::Segment;
 use crate::strategy::{Strategy, Way};
-use kernel::{Kernel, References, Report, Reports};
+use kernel::{Kernel, References, Reports};
+use pending::Pending;
 pub use regions::AcquireError;
-use regions::Regions;
 
 /// What a socket sends with; shared by all sockets of a worker, or of a program.
 #[derive(Debug)]
@@ -125,64 +122,6 @@ struct Learned {
     alarm: Option<Arc<Alarm>>,
     /// The next memory is to ask where the peer is.
     asks: bool,
-}
-
-#[derive(Debug)]
-struct Pending {
-    queue: SendQueue,
-    ledger: Ledger,
-    pipe: Option<Pipe>,
-    buffers: Buffers,
-    /// Whose acknowledgement is to wake somebody.
-    report: Option<Report>,
-    filling: Filling,
-    /// Regions that were accepted and are not proven.
-    regions: Regions,
-}
-
-thread_local! {
-    /// What the last socket of this thread that had sent everything needed: most
-    /// answers are sent whole before the next one is queued, and two
-    /// allocations are a fifth of what a small one costs outside the kernel.
-    static SPARE: Cell<Option<Box<Pending>>> = const { Cell::new(None) };
-}
-
-/// Segments that a spare queue may have room for: one that was longer is freed.
-const SPARE_ROOM: usize = 16;
-
-impl Pending {
-    /// What a socket needs whose stream stands at `position`, after so many
-    /// `calls` by reference.
-    fn at(position: Position, calls: u32) -> Box<Self> {
-        // A thread that is ending has none left.
-        let spare = SPARE.try_with(Cell::take).ok().flatten();
-        let ledger = Ledger::after_calls(position, calls);
-        let Some(mut pending) = spare else {
-            let queue = SendQueue::new(position);
-            let buffers = Buffers::default();
-            let (pipe, report, filling, regions) = Default::default();
-            return Box::new(Pending { queue, ledger, pipe, buffers, report, filling, regions });
-        };
-        pending.queue.restart(position);
-        pending.ledger = ledger;
-        (pending.report, pending.filling) = Default::default();
-        pending
-    }
-
-    /// Whether nothing is to be sent, and nothing to be waited for.
-    fn is_over(&self) -> bool {
-        self.queue.is_empty()
-            && self.buffers.len() == 0
-            && self.regions.is_empty()
-            && !self.ledger.has_references()
-    }
-
-    /// Keeps it for the next socket.
-    fn keep(self: Box<Self>) {
-        if self.is_over() && self.queue.capacity() <= SPARE_ROOM {
-            let _ = SPARE.try_with(|spare| spare.set(Some(self)));
-        }
-    }
 }
 
 impl<R: Readiness> Socket<R> {
