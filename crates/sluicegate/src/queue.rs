@@ -415,18 +415,19 @@ impl<F> SendQueue<F> {
         let mut left = count.min(self.end.since(self.accepted));
         self.accepted = self.accepted.advanced(left);
         self.piped = self.piped.saturating_sub(left);
-        if let Some(Part::Memory { way, .. }) = self.parts.front()
-            && self.goes_by_reference(*way)
-            && self.gate == Gate::Probe
-        {
-            self.gate = Gate::Closed;
-        }
-        self.handle_asked();
-        if let Some(Part::Memory { way, .. }) = self.parts.front()
-            && self.goes_by_reference(*way)
-        {
-            // What was too much may no longer be.
-            self.references = (self.references + REFERENCES / 64).min(REFERENCES);
+        match self.parts.front() {
+            Some(Part::Memory { way: Way::Zerocopy, .. })
+                if self.goes_by_reference(Way::Zerocopy) =>
+            {
+                if self.gate == Gate::Probe {
+                    self.gate = Gate::Closed;
+                } else {
+                    // What was too much may no longer be.
+                    self.references = (self.references + REFERENCES / 64).min(REFERENCES);
+                }
+            }
+            Some(Part::Region { .. }) => self.handle_asked(),
+            _ => {}
         }
         self.copy_first = self.copy_first.saturating_sub(left);
         while left > 0 {

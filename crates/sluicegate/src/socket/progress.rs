@@ -225,11 +225,15 @@ impl<R: Readiness> Socket<R> {
     }
 
     /// Takes what is on the error queue, if an event has said that something is.
+    #[inline]
     pub(crate) fn take_reports(&mut self) {
         // Nobody asked for anything: a look at a null pointer.
-        if self.learned.is_none() {
-            return;
+        if self.learned.is_some() {
+            self.take_asked_reports();
         }
+    }
+
+    fn take_asked_reports(&mut self) {
         if let Some(edge) = self.readiness.error() {
             self.readiness.clear_error(edge);
             // An error here is an interruption at most: SIOCOUTQ and the next
