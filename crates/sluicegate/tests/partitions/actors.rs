@@ -1,0 +1,283 @@
+//! Who uses the table: what `Ring`, `Lease`, `Region` and `RegionUse` do with it,
+//! call for call, and one who waits.
+
+use std::sync::Mutex;
+use std::task::{Wake, Waker};
+
+use loom::sync::Arc;
+use loom::thread::{self, Thread};
+
+use crate::memory::{Content, Part, Reference};
+use crate::ring::Connection;
+use crate::ring::slot::{Found, Phase, Settled};
+use crate::ring::table::{Attempt, Place, Table, Taken};
+
+/// Bytes of a region: enough to be sent in two calls.
+pub(crate) const LEN: usize = 2;
+
+/// What is done about stragglers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    Wait,
+    Cut,
+}
+
+/// A ring of fake memory. Its clones are the same ring.
+#[derive(Clone, Debug)]
+pub(crate) struct Ring {
+    pub(crate) table: Arc<Table<Part>>,
+    policy: Policy,
+    /// What the kernel still has when the actors are done. The standard
+    /// library's lock: a notebook, which orders nothing that loom sees.
+    references: std::sync::Arc<Mutex<Vec<Reference>>>,
+    /// Regions that were cut loose: their places, and what was left of them.
+    cuts: std::sync::Arc<Mutex<Vec<(Place, usize, Rest)>>>,
+}
+
+/// What a straggler had not sent, as it stood when it was cut loose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    pub(crate) at: usize,
+    pub(crate) content: Content,
+}
+
+/// A thread that is woken.
+struct Parked(Thread);
+
+impl Wake for Parked {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Ring {
+    pub(crate) fn new(partitions: usize) -> Self {
+        Self::with(partitions, true, Policy::Wait)
+    }
+
+    pub(crate) fn with(partitions: usize, is_replaceable: bool, policy: Policy) -> Self {
+        let parts: Vec<Part> = (0..partitions).map(|_| Part::new(is_replaceable)).collect();
+        let (references, cuts) = Default::default();
+        Ring { table: Arc::new(Table::new(parts)), policy, references, cuts }
+    }
+
+    /// As `Ring::try_acquire`.
+    pub(crate) fn attempt(&self, owner: Option<Connection>) -> Option<Attempted> {
+        loop {
+            match self.table.lease(owner) {
+                Attempt::Leased(taken) => {
+                    return Some(Attempted::Leased(Lease { ring: self.clone(), taken, owner }));
+                }
+                Attempt::Exhausted => return Some(Attempted::Exhausted),
+                Attempt::Busy => {}
+            }
+            if self.policy == Policy::Wait || !self.cut_oldest() {
+                return None;
+            }
+        }
+    }
+
+    fn cut_oldest(&self) -> bool {
+        self.table.cut_oldest(|place, len, cut| {
+            assert!(cut.at < len, "who has sent the whole loses nothing");
+            let rest = Rest { at: cut.at, content: cut.pages.read() };
+            self.cuts.lock().unwrap().push((place, cut.key, rest));
+        })
+    }
+
+    /// As `Ring::acquire`, on a thread of its own.
+    pub(crate) fn acquire(&self, owner: Option<Connection>) -> Attempted {
+        let waker = waker();
+        let mut waits = Waits { ring: self, waiter: None };
+        loop {
+            if let Some(attempted) = self.attempt(owner) {
+                return attempted;
+            }
+            waits.waiter = Some(self.table.wait(waits.waiter, &waker));
+            thread::park();
+        }
+    }
+
+    /// As `Ring::handle_cuttable`.
+    fn handle_cuttable(&self) {
+        if self.policy == Policy::Cut {
+            self.table.wake_one();
+        }
+    }
+
+    /// All actors are done: what the kernel still sends is right, and nothing
+    /// is missing.
+    pub(crate) fn rest(&self) {
+        self.references.lock().unwrap().iter().for_each(Reference::look);
+        let gone = self.table.quarantined();
+        assert_eq!(self.table.count(Phase::Free) + gone, self.table.len(), "a partition is lost");
+    }
+}
+
+/// What wakes this thread.
+pub(crate) fn waker() -> Waker {
+    Waker::from(std::sync::Arc::new(Parked(thread::current())))
+}
+
+/// A place among those who wait. As `Wait`.
+pub(crate) struct Waits<'r> {
+    pub(crate) ring: &'r Ring,
+    pub(crate) waiter: Option<u64>,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter {
+            self.ring.table.wait_no_more(waiter);
+        }
+    }
+}
+
+/// What comes of an attempt.
+pub(crate) enum Attempted {
+    Leased(Lease),
+    Exhausted,
+}
+
+impl Attempted {
+    pub(crate) fn lease(self) -> Lease {
+        match self {
+            Attempted::Leased(lease) => lease,
+            Attempted::Exhausted => panic!("no partition is left"),
+        }
+    }
+}
+
+/// A partition that is being written. Dropped, it stays away: to be published
+/// or reverted.
+pub(crate) struct Lease {
+    ring: Ring,
+    pub(crate) taken: Taken<Part>,
+    owner: Option<Connection>,
+}
+
+impl Lease {
+    /// Writes what the version is.
+    pub(crate) fn write(&mut self) -> Content {
+        let content = Content { version: self.taken.place.version, owner: self.owner };
+        let part = Arc::get_mut(&mut self.taken.pages);
+        part.expect("memory is written that somebody reads").write(content);
+        content
+    }
+
+    pub(crate) fn publish(mut self) -> Region {
+        let content = self.write();
+        let Lease { ring, taken: Taken { place, pages, .. }, .. } = self;
+        ring.table.publish(place, Arc::clone(&pages), LEN);
+        Region { ring, place, pages, content }
+    }
+
+    pub(crate) fn revert(self) {
+        let Lease { ring, taken: Taken { place, pages, before, .. }, .. } = self;
+        ring.table.revert(place, pages, before);
+    }
+}
+
+/// What was published, in somebody's hands. As a real one, it is to be dropped.
+pub(crate) struct Region {
+    ring: Ring,
+    place: Place,
+    pages: Arc<Part>,
+    content: Content,
+}
+
+impl Region {
+    pub(crate) fn twice(&self) -> Self {
+        self.ring.table.take_handle(self.place);
+        let Region { ref ring, place, ref pages, content } = *self;
+        Region { ring: ring.clone(), place, pages: Arc::clone(pages), content }
+    }
+
+    pub(crate) fn queue(&self) -> Use {
+        let (key, _) = self.ring.table.enlist(self.place, None);
+        let Region { ref ring, place, content, .. } = *self;
+        Use { ring: ring.clone(), place, key, content, at: 0, references: Vec::new() }
+    }
+
+    /// Reads as a holder may at any time.
+    pub(crate) fn read(&self) {
+        assert_eq!(self.pages.read(), self.content, "a region has changed");
+    }
+
+    /// A slip: the same pages in other hands, without a count.
+    pub(crate) fn uncounted(&self) -> Self {
+        let Region { ref ring, place, ref pages, content } = *self;
+        Region { ring: ring.clone(), place, pages: Arc::clone(pages), content }
+    }
+
+    pub(crate) fn drop(self) {
+        let Region { ring, place, pages, .. } = self;
+        ring.table.drop_handle(place, pages);
+        ring.handle_cuttable();
+    }
+}
+
+/// The use of a region by one socket.
+pub(crate) struct Use {
+    pub(crate) ring: Ring,
+    pub(crate) place: Place,
+    pub(crate) key: usize,
+    pub(crate) content: Content,
+    pub(crate) at: usize,
+    pub(crate) references: Vec<Reference>,
+}
+
+/// What a call takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taking {
+    Copies,
+    References,
+}
+
+impl Use {
+    /// One call that takes `count` bytes. What is left, if it was cut loose.
+    pub(crate) fn send(&mut self, count: usize, taking: Taking) -> Result<(), Rest> {
+        let pages = match self.ring.table.pin(self.place, self.key) {
+            Found::Pages(pages, at) => {
+                assert_eq!(at, self.at);
+                pages
+            }
+            Found::Gone => {
+                let mut cuts = self.ring.cuts.lock().unwrap();
+                let is_ours = |cut: &(Place, usize, Rest)| (cut.0, cut.1) == (self.place, self.key);
+                let found = cuts.iter().position(is_ours).expect("nobody has cut it loose");
+                return Err(cuts.remove(found).2);
+            }
+        };
+        assert_eq!(pages.read(), self.content, "a call reads other bytes");
+        let by_reference = taking == Taking::References;
+        if by_reference {
+            self.references.push(pages.refer(self.content));
+        }
+        self.at += count;
+        self.ring.table.unpin(self.place, self.key, pages, count, by_reference);
+        self.ring.handle_cuttable();
+        Ok(())
+    }
+
+    /// The peer has acknowledged all; that is a proof for `connection`.
+    pub(crate) fn handle_acked(mut self, connection: Connection) {
+        for reference in &mut self.references {
+            reference.look();
+            reference.handle_acked(connection);
+        }
+        self.settle(Settled::Acked(connection));
+    }
+
+    /// The kernel has reported that it holds no more reference.
+    pub(crate) fn handle_released(mut self) {
+        self.references.drain(..).for_each(|reference| reference.look());
+        self.settle(Settled::Released);
+    }
+
+    pub(crate) fn settle(self, settled: Settled) {
+        let Use { ring, place, key, mut references, .. } = self;
+        ring.references.lock().unwrap().append(&mut references);
+        ring.table.settle(place, key, settled);
+    }
+}
