@@ -8,9 +8,11 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
+use std::time::SystemTime;
+
 use libfuzzer_sys::fuzz_target;
 use sluicegate_fuzz::first_line;
-use sluicegate_sys::errqueue::{Entry, decode};
+use sluicegate_sys::errqueue::{Entry, decode, decode_time};
 
 /// What is told by nothing that is known.
 const NOTHING: Entry = Entry::Other { origin: 0, errno: 0 };
@@ -28,6 +30,9 @@ const OTHERS: [(i32, i32); 5] = [(1, 37), (0, 25), (41, 11), (1, 11), (-1, 25)];
 fuzz_target!(|input: &[u8]| {
     let (line, bytes) = first_line(input);
     assert_eq!(decode(bytes), by_offsets(bytes), "raw");
+    if let Some(time) = decode_time(bytes) {
+        assert!(time >= SystemTime::UNIX_EPOCH, "no clock of a kernel says that: {time:?}");
+    }
 
     let (built, meanings) = build(bytes);
     let cut = str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok());
