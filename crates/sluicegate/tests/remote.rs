@@ -5,12 +5,12 @@
 //! The tests at the end are halves that run in the guest: see [`vm`].
 #![allow(clippy::unwrap_used)] // A test ends at the first surprise.
 
+mod guest_peer;
 mod sending;
 
-use std::env;
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::task::Poll;
@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use guest_peer::{connect, with_peer};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, eth, socket_with};
 use sending::{
     SOON, contents, context, context_at, pair, pair_between, read_all, run, socket, wait_until,
@@ -108,44 +109,6 @@ fn a_trusted_network_is_believed_but_a_copy_is_no_gain() {
     };
     let elsewhere = SendContext { locality: elsewhere, ..SendContext::default() };
     assert_eq!(send_twice(pair(), elsewhere).1, Locality::Local);
-}
-
-/// Tells the guest where its host listens.
-const PORT: &str = "SLUICEGATE_PORT";
-
-/// Boots a guest, runs one of the halves there, and has `peer` serve its first connection.
-fn with_peer<T: Send>(half: &str, peer: impl FnOnce(TcpStream) -> T + Send) -> T {
-    let vm = Vm::boot(&Options::new()).unwrap();
-    let listener = vm.host().enter(|| TcpListener::bind((vm::HOST, 0))).unwrap().unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    thread::scope(|scope| {
-        let peer = scope.spawn(move || {
-            let socket = accept(&listener);
-            socket.set_read_timeout(Some(SOON)).unwrap();
-            peer(socket)
-        });
-        let output = vm.run_test(half, &[(PORT, &port)]);
-        eprintln!("{}: {output}", vm.kernel());
-        peer.join().unwrap()
-    })
-}
-
-/// The first connection. Should the guest fail before it has made one, nobody waits for ever.
-fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).unwrap();
-    let deadline = Instant::now() + 2 * SOON;
-    loop {
-        match listener.accept() {
-            Ok((socket, _)) => {
-                socket.set_nonblocking(false).unwrap();
-                return socket;
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => panic!("{error}"),
-        }
-        assert!(Instant::now() < deadline, "the guest did not connect");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// What the guest renders: image number `n`, of so many bytes.
@@ -256,11 +219,6 @@ fn who_does_not_read_over_a_network_card_is_cut_off() {
 }
 
 /// The guest's end of a connection to [`with_peer`].
-fn connect() -> TcpStream {
-    let port: u16 = env::var(PORT).unwrap().parse().unwrap();
-    TcpStream::connect_timeout(&(vm::HOST, port).into(), SOON).unwrap()
-}
-
 /// Renders image `n` into a buffer, sends it, and returns the buffer when it is back.
 async fn send_image(socket: &mut Socket<Registration>, n: u64, mut buffer: Vec<u8>) -> Vec<u8> {
     corpus::fill(n, 0, &mut buffer);
