@@ -8,12 +8,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sending::{SOON, context, context_at, pair, pair_between, run, socket};
 use sluicegate::{
-    AcquireError, Backing, Locality, QueueError, Region, Ring, RingCounters, RingError, Segment,
-    SendContext, SendError, Socket, Stragglers, Worker,
+    AckQueue, AcquireError, Backing, Event, Locality, QueueError, Region, Ring, RingCounters,
+    RingError, Segment, SendContext, SendError, Socket, Stragglers, Tag, Watch, Worker,
 };
 use sluicegate_testkit::corpus::{self, Verifier};
 use sluicegate_testkit::lab::{Conditions, Lab, Wire};
@@ -319,6 +319,58 @@ fn a_straggler_without_room_for_a_copy_fails_at_once() {
     });
     assert!(matches!(failed, Err(SendError::CutLoose)), "{failed:?}");
     assert_eq!((ring.counters().aborted, ring.counters().bytes_copied_out), (1, 0));
+}
+
+#[test]
+fn who_reads_nothing_at_all_is_told_at_once_that_it_was_cut_loose() {
+    let worker = Worker::new().unwrap();
+    let ring = Ring::builder()
+        .size(PARTITION)
+        .partitions(1)
+        .stragglers(Stragglers::Abort)
+        .build()
+        .unwrap();
+    let (mut socket, _client) = stalled(&worker, &ring);
+    let began = Instant::now();
+    let failed = run(&worker, async move {
+        let cut = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            ring.try_acquire(None).unwrap().is_some()
+        });
+        let failed = socket.flush().await;
+        assert!(cut.join().unwrap());
+        failed
+    });
+    assert!(matches!(failed, Err(SendError::CutLoose)), "{failed:?}");
+    assert!(began.elapsed() < SOON / 2, "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_ack_queue_tells_that_a_socket_was_cut_loose() {
+    let ring = Ring::builder()
+        .size(PARTITION)
+        .partitions(1)
+        .stragglers(Stragglers::Abort)
+        .build()
+        .unwrap();
+    let (server, mut client) = pair();
+    let mut acks = AckQueue::new().unwrap();
+    let id = acks.add(server, Watch::Ours).unwrap();
+    acks.queue(id, Segment::given(vec![1; 16 << 20]), Tag::Number(0)).unwrap();
+    let lease = ring.try_acquire(None).unwrap().unwrap();
+    acks.queue(id, lease.publish(PARTITION).into(), Tag::Number(1)).unwrap();
+    let mut events = Vec::new();
+    while ring.try_acquire(None).unwrap().is_none() {
+        acks.wait(&mut events, Some(Duration::from_millis(1))).unwrap();
+    }
+    let is_cut = |event: &Event| matches!(event, Event::Failed(_, SendError::CutLoose));
+    while !events.iter().any(is_cut) {
+        assert!(acks.wait(&mut events, Some(SOON)).unwrap() > 0);
+    }
+    assert!(acks.abort(id) && !acks.abort(id));
+    let mut all = Vec::new();
+    let error = client.read_to_end(&mut all).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "no part for the whole");
 }
 
 #[test]

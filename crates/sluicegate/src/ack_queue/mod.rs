@@ -401,6 +401,16 @@ impl AckQueue {
         self.sockets.fd(id)
     }
 
+    /// As [`AckQueue::remove`], by a reset: the peer learns that what it has is
+    /// not the whole. For one that has failed, or was cut loose.
+    pub fn abort(&mut self, id: SocketId) -> bool {
+        if let Ok(fd) = self.sockets.fd(id) {
+            let _ = self.epoll.delete(fd);
+        }
+        self.events.retain(|event| event.socket() != id);
+        self.sockets.abort(id)
+    }
+
     /// Closes a socket and forgets it. What the kernel has accepted is still
     /// delivered; nothing more is told of it. False when it was removed before.
     pub fn remove(&mut self, id: SocketId) -> bool {

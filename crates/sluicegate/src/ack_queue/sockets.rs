@@ -212,6 +212,15 @@ impl Sockets {
         self.slots.try_remove(id.index as usize).is_some()
     }
 
+    pub(super) fn abort(&mut self, id: SocketId) -> bool {
+        if self.slot(id).is_err() {
+            return false;
+        }
+        self.look_at(id, None);
+        let slot = self.slots.try_remove(id.index as usize);
+        slot.map(|slot| slot.socket.abort()).is_some()
+    }
+
     /// Has the socket looked at then.
     fn look_at(&mut self, id: SocketId, at: Option<Instant>) {
         let Some(slot) = self.slots.get_mut(id.index as usize) else { return };

@@ -12,6 +12,8 @@ struct Set {
     waker: Option<Waker>,
     /// It rang, and nobody was to be woken.
     has_rung: bool,
+    /// Something was taken for good: its stream cannot become whole.
+    is_cut: bool,
 }
 
 impl Alarm {
@@ -29,8 +31,13 @@ impl Alarm {
         }
     }
 
-    pub(crate) fn ring(&self) {
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_cut
+    }
+
+    pub(crate) fn ring(&self, is_cut: bool) {
         let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        set.is_cut |= is_cut;
         let waker = set.waker.take();
         set.has_rung = waker.is_none();
         drop(set);

@@ -94,10 +94,11 @@ impl Ring {
                     Loose::Aborted
                 }
             };
+            let is_cut = matches!(loose, Loose::Aborted);
             inner.cut_loose.all().insert((place, cut.key), loose);
             // It may be waiting for room that never comes.
             if let Some(alarm) = cut.alarm {
-                alarm.ring();
+                alarm.ring(is_cut);
             }
         })
     }

@@ -15,7 +15,7 @@ use crate::strategy::Way;
 
 /// What was published of a partition: to be queued to one or many sockets. Its
 /// clones are the same bytes; as long as there is one the partition stays what it
-/// is.
+/// is, and no straggler is cut loose from it: drop it before you wait for the next.
 #[derive(Debug)]
 pub struct Region {
     ring: Ring,

@@ -275,7 +275,16 @@ impl<R: Readiness> Socket<R> {
                 }
                 Some(_) => {}
             }
-            let edge = ready!(self.readiness.poll_writable(cx));
+            let alarm = self.learned.as_ref().and_then(|learned| learned.alarm.as_ref());
+            if alarm.is_some_and(|alarm| alarm.is_cut()) {
+                return Poll::Ready(Err(SendError::CutLoose));
+            }
+            let Poll::Ready(edge) = self.readiness.poll_writable(cx) else {
+                if let Some(alarm) = alarm {
+                    alarm.set(cx.waker());
+                }
+                return Poll::Pending;
+            };
             self.handle_room();
             match self.turn()? {
                 Pumped::Drained => {}
@@ -283,10 +292,6 @@ impl<R: Readiness> Socket<R> {
                     self.readiness.clear_writable(edge);
                     if let Some(pending) = &mut self.pending {
                         pending.filling.handle_full(Instant::now());
-                        if let Some(alarm) = self.learned.as_ref().and_then(|it| it.alarm.as_ref())
-                        {
-                            alarm.set(cx.waker());
-                        }
                     }
                 }
                 Pumped::Spent => {

@@ -185,6 +185,11 @@ impl<R: Readiness> Socket<R> {
     /// [`AcquireError`].
     pub async fn acquire(&mut self, ring: &Ring) -> Result<Lease, AcquireError> {
         let connection = self.connection();
+        // What was queued leaves while the next piece is made.
+        let sent = poll_fn(|cx| Poll::Ready(self.poll_flush(cx))).await;
+        if let Poll::Ready(Err(error)) = sent {
+            return Err(error.into());
+        }
         // Mostly there is one.
         if let Some(lease) = ring.try_acquire(Some(connection))? {
             return Ok(lease);
