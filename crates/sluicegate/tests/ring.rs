@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use sending::{SOON, context, context_at, pair, pair_between, run, socket};
+use sending::{SOON, context, context_at, pair, pair_between, run, socket, wait_until};
 use sluicegate::{
     AckQueue, AcquireError, Backing, Event, Locality, QueueError, Region, Ring, RingCounters,
-    RingError, Segment, SendContext, SendError, Socket, Stragglers, Tag, Watch, Worker,
+    RingError, Segment, SendContext, SendError, Socket, Stragglers, Tag, Watch, Way, Worker,
+    lingering,
 };
 use sluicegate_testkit::corpus::{self, Verifier};
 use sluicegate_testkit::lab::{Conditions, Lab, Wire};
@@ -145,12 +146,63 @@ fn what_goes_to_many_is_sent_by_reference_and_replaced() {
 
 #[test]
 fn memory_that_cannot_be_replaced_is_copied_to_many() {
-    // A mapping of huge pages, or of ext4 written in large pieces, would fail the test; here it
-    // is enough that nothing is to be replaced.
-    let ring = Ring::builder().fan_out_from(usize::MAX).build().unwrap();
+    let ring = Ring::builder().fan_out_from(0).never_replaced().build().unwrap();
+    assert!(!ring.is_replaceable());
     let counters = fan_out(&ring, 4, 4 << 20);
     assert_eq!(counters.bytes_copied + counters.bytes_zerocopy, 4 * (4 << 20), "{counters:?}");
-    assert_eq!(counters.replaced, 0);
+    assert_eq!(counters.copied + counters.released, 4 * 16 - 16, "{counters:?}");
+}
+
+/// A wire on which acknowledgements take a while.
+fn slow_wire() -> Lab {
+    let delay = Duration::from_millis(100);
+    Lab::wire(Wire::with(Conditions { delay, ..Conditions::default() })).unwrap()
+}
+
+/// Queues a region of each of `count` partitions, has them accepted, and drops the socket.
+fn drop_in_flight(lab: &Lab, ring: &Ring, context: SendContext, count: u64) -> JoinHandle<u64> {
+    let worker = Worker::new().unwrap();
+    let (server, client) = pair_between(lab.server(), lab.client());
+    let mut socket = socket(server, &worker, Arc::new(context));
+    let reader = verify(client, false);
+    let ours = ring.clone();
+    run(&worker, async move {
+        for index in 0..count {
+            let mut lease = ours.try_acquire(Some(socket.connection())).unwrap().unwrap();
+            corpus::fill(SEED, index * PARTITION as u64, &mut lease);
+            socket.queue(lease.publish(PARTITION).into()).unwrap();
+        }
+        socket.flush().await.unwrap();
+    });
+    reader
+}
+
+#[test]
+fn partitions_that_cannot_be_replaced_and_have_no_proof_are_never_used_again() {
+    require!(Need::TrueWire);
+    let lab = slow_wire();
+    let ring = Ring::builder().size(4 * PARTITION).partitions(4).never_replaced().build().unwrap();
+    let reader = drop_in_flight(&lab, &ring, context_at(Locality::Remote), 4);
+    let error = ring.try_acquire(None).unwrap_err();
+    assert!(matches!(error, RingError::Exhausted), "{error}");
+    assert_eq!(ring.counters().quarantined, 4);
+    assert_eq!(reader.join().unwrap(), 4 * PARTITION as u64, "with their content");
+}
+
+#[test]
+fn a_dropped_socket_lingers_until_the_kernel_has_dropped_its_partitions() {
+    require!(Need::TrueWire);
+    let lab = slow_wire();
+    let ring = Ring::builder().size(2 * PARTITION).partitions(2).never_replaced().build().unwrap();
+    let reader = drop_in_flight(&lab, &ring, context(Some(Way::Zerocopy)), 2);
+    assert_eq!((ring.free(), lingering().sockets), (0, 1));
+    assert_eq!(reader.join().unwrap(), 2 * PARTITION as u64, "with their content");
+    assert!(wait_until(|| ring.free() == 2), "{:?}", lingering());
+    for _ in 0..2 {
+        assert!(ring.try_acquire(None).unwrap().is_some());
+    }
+    let counters = ring.counters();
+    assert_eq!((counters.released, counters.quarantined), (2, 0), "{counters:?}");
 }
 
 #[test]

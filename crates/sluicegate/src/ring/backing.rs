@@ -57,8 +57,13 @@ impl Memory for Part {
 
 impl Part {
     /// The partitions of a ring: `count` times `len` bytes. Their pages can be
-    /// replaced if that passes the test on this very memory.
-    pub(super) fn all(backing: &Backing, len: usize, count: usize) -> io::Result<Vec<Part>> {
+    /// `replaced` if that passes the test on this very memory.
+    pub(super) fn all(
+        backing: &Backing,
+        len: usize,
+        count: usize,
+        replaced: bool,
+    ) -> io::Result<Vec<Part>> {
         let (pages, renewal) = match backing {
             Backing::Memfd => (Pages::in_memory(len, count)?, Renewal::Punch),
             Backing::Files(directory) => {
@@ -69,7 +74,7 @@ impl Part {
         };
         let part = |pages| Part { pages, renewal: renewal.clone(), is_fresh: true };
         let mut parts: Vec<Part> = pages.into_iter().map(part).collect();
-        if !can_replace(&mut parts)? {
+        if !replaced || !can_replace(&mut parts)? {
             parts.iter_mut().for_each(|part| part.renewal = Renewal::None);
         }
         Ok(parts)
@@ -180,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_file_in_memory_passes_and_begins_empty() {
-        let mut parts = Part::all(&Backing::Memfd, LEN, 3).unwrap();
+        let mut parts = Part::all(&Backing::Memfd, LEN, 3, true).unwrap();
         // `shmem_enabled` other than `never` fails it, as it should.
         let setting = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
         let setting = std::fs::read_to_string(setting).unwrap_or_default();
@@ -198,14 +203,14 @@ mod tests {
 
     #[test]
     fn partitions_that_are_no_multiple_of_a_page_fail_the_test() {
-        let parts = Part::all(&Backing::Memfd, 4096 + 512, 3).unwrap();
+        let parts = Part::all(&Backing::Memfd, 4096 + 512, 3, true).unwrap();
         assert!(!parts[0].is_replaceable());
     }
 
     #[test]
     fn files_are_swapped() {
         let directory = tempfile::tempdir().unwrap();
-        match Part::all(&Backing::Files(directory.path().to_owned()), LEN, 2) {
+        match Part::all(&Backing::Files(directory.path().to_owned()), LEN, 2, true) {
             Ok(parts) => assert!(parts[0].is_replaceable()),
             // A file system without unlinked files says so.
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),

@@ -42,6 +42,7 @@ pub struct RingBuilder {
     partitions: usize,
     backing: Backing,
     fan_out: Option<usize>,
+    is_never_replaced: bool,
     pub(super) fan_out_from: usize,
     pub(super) stragglers: Stragglers,
 }
@@ -53,6 +54,7 @@ impl Default for RingBuilder {
             partitions: 16,
             backing: Backing::Memfd,
             fan_out: None,
+            is_never_replaced: false,
             fan_out_from: FAN_OUT_FROM,
             stragglers: Stragglers::Wait,
         }
@@ -113,6 +115,14 @@ impl RingBuilder {
         self
     }
 
+    /// Never replaces pages, whatever the backing allows: as where it fails its
+    /// test. For a bug or a measurement.
+    #[must_use]
+    pub fn never_replaced(mut self) -> Self {
+        self.is_never_replaced = true;
+        self
+    }
+
     /// Makes the memory, and tests it.
     ///
     /// # Errors
@@ -133,7 +143,7 @@ impl RingBuilder {
         if partition > PARTITION {
             return Err(shape("a partition has at most 1 GiB"));
         }
-        let parts = Part::all(&self.backing, partition, partitions)
+        let parts = Part::all(&self.backing, partition, partitions, !self.is_never_replaced)
             .map_err(|cause| RingError::Memory { size, cause })?;
         let usual = match self.backing {
             Backing::Memfd => FAN_OUT_FROM,
