@@ -19,6 +19,11 @@
 //! cargo run --release -p sluicegate-bench -- ack-delay [--quick] [--check]
 //!                                                      [--network lo,veth,veth50,wire,far50]
 //! cargo run --release -p sluicegate-bench -- tracking [--quick] [--network lo,veth] [--check]
+//! cargo run --release -p sluicegate-bench -- race [--quick] [--size 4GiB] [--check]
+//!                                                      [--network lo,veth,veth50,wire,vm]
+//! cargo run --release -p sluicegate-bench -- ring-cost [--quick] [--network lo,veth,wire]
+//!                                                      [--check]
+//! cargo run --release -p sluicegate-bench -- fan-out [--quick] [--sockets 64,1000] [--check]
 //! ```
 //!
 //! # What a run is
@@ -98,6 +103,12 @@ enum Command {
     AckDelay(experiment::ack_delay::AckDelay),
     /// What acknowledgement events cost a stream at full speed.
     Tracking(experiment::tracking::Tracking),
+    /// A ring's memory overwritten on belief and by proof, under a slow reader: corrupted bytes.
+    Race(experiment::race::Race),
+    /// CPU of a stream through a small ring and a large one, by how its memory is reused.
+    RingCost(experiment::ring_cost::RingCost),
+    /// One region to up to 1,000 sockets: CPU by how many, and memory where none reads.
+    FanOut(experiment::fan_out::FanOut),
     /// A client, started by an experiment.
     #[command(hide = true, subcommand)]
     Client(client::Client),
@@ -116,6 +127,15 @@ enum Command {
     /// A bare loop that is told how far its peer is, started by an experiment.
     #[command(hide = true)]
     TrackingFloor(floor::tracking::TrackingFloor),
+    /// A sender through a ring, started by an experiment.
+    #[command(hide = true)]
+    RingFloor(floor::ring_cost::RingFloor),
+    /// A sender to many sockets, started by an experiment.
+    #[command(hide = true)]
+    FanOutFloor(floor::fan_out::FanOutFloor),
+    /// A sender in a virtual machine, started by an experiment.
+    #[command(hide = true)]
+    RaceGuest(experiment::race::RaceGuest),
     /// Runs a program on one core, started by an experiment.
     #[command(hide = true)]
     Pinned(harness::pinned::Pinned),
@@ -155,6 +175,18 @@ fn main() -> Result<ExitCode> {
             harness::interrupt::listen()?;
             experiment.run()?
         }
+        Command::Race(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
+        Command::RingCost(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
+        Command::FanOut(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
         Command::Crossover(experiment) => {
             harness::interrupt::listen()?;
             experiment.run().map(|()| true)?
@@ -169,6 +201,9 @@ fn main() -> Result<ExitCode> {
         Command::Figure3Floor(floor) => floor.run().map(|()| true)?,
         Command::ReuseFloor(floor) => floor.run().map(|()| true)?,
         Command::TrackingFloor(floor) => floor.run().map(|()| true)?,
+        Command::RingFloor(floor) => floor.run().map(|()| true)?,
+        Command::FanOutFloor(floor) => floor.run().map(|()| true)?,
+        Command::RaceGuest(guest) => guest.run().map(|()| true)?,
         Command::Peer(peer) => {
             harness::interrupt::listen()?;
             peer.run().map(|()| true)?

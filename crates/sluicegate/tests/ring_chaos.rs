@@ -163,8 +163,7 @@ fn read(stream: &Stream, mut client: TcpStream, completed: &AtomicUsize) {
 
 /// All of it; returns the server's ports, and what the ring has done.
 fn chaos(lab: &Lab, context: SendContext, control: Option<&WireControl>) -> RingCounters {
-    let ring =
-        Ring::builder().size(PARTITIONS * PARTITION).partitions(PARTITIONS).build().unwrap();
+    let ring = Ring::builder().size(PARTITIONS * PARTITION).partitions(PARTITIONS).build().unwrap();
     let mut acks = AckQueue::with_context(Arc::new(context)).unwrap();
     let mut clients = Vec::new();
     let mut packets = Packets::default();
@@ -219,7 +218,7 @@ fn chaos(lab: &Lab, context: SendContext, control: Option<&WireControl>) -> Ring
     assert_eq!(completed.into_inner(), STREAMS * 6 / 8);
     assert_eq!(ring.free(), PARTITIONS, "nothing stays behind: {:?}", ring.counters());
     if let Some(control) = control {
-        packets.verify(&control.take_captured());
+        packets.verify(&control.take_captured(), PARTITION as u64, LEN / PARTITION as u64);
     }
     let counters = ring.counters();
     assert_eq!(counters.quarantined, 0);

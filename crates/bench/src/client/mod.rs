@@ -19,8 +19,8 @@ pub(crate) use body::Check;
 pub(crate) use closed_loop::{ClosedLoop, Latency, Load};
 pub(crate) use idle::{Idle, IdleMemory};
 #[cfg(test)]
-pub(crate) use slow::{KernelMemory, Rates};
-pub(crate) use slow::{Slow, SlowLoad, Work};
+pub(crate) use slow::Rates;
+pub(crate) use slow::{KernelMemory, Slow, SlowLoad, Work};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Client {

@@ -4,10 +4,13 @@
 //! What a server costs above its floor is its own doing; the rest is the kernel's.
 
 mod blocking;
+pub(crate) mod fan_out;
 pub(crate) mod figure3;
 pub(crate) mod figure7;
 mod fixed;
 pub(crate) mod reuse;
+pub(crate) mod ring;
+pub(crate) mod ring_cost;
 mod sendfile;
 mod splice;
 pub(crate) mod tracking;

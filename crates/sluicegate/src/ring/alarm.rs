@@ -10,7 +10,7 @@ pub(crate) struct Alarm(Mutex<Set>);
 #[derive(Debug, Default)]
 struct Set {
     waker: Option<Waker>,
-    /// It rang, and nobody was to be woken.
+    /// It rang, and nobody has looked since.
     has_rung: bool,
     /// Something was taken for good: its stream cannot become whole.
     is_cut: bool,
@@ -39,7 +39,8 @@ impl Alarm {
         let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         set.is_cut |= is_cut;
         let waker = set.waker.take();
-        set.has_rung = waker.is_none();
+        // It may have been of a task that awaits the socket no more.
+        set.has_rung = true;
         drop(set);
         if let Some(waker) = waker {
             waker.wake();

@@ -4,7 +4,8 @@ use super::backing::Part;
 use super::{Backing, Ring, RingError};
 
 /// What is done when no partition is free, and sockets stand in the way that
-/// have not sent what they were given.
+/// have not sent what they were given. What is accepted already and waits for
+/// its acknowledgement alone gets fresh pages then, unless the writer waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stragglers {
     /// The writer waits: the slowest socket sets the pace.

@@ -78,7 +78,8 @@ impl Ring {
     /// when there is none.
     pub(super) fn cut_oldest(&self) -> bool {
         let inner = &self.inner;
-        inner.table.cut_oldest(|place, len, cut: Cut<Part>| {
+        let mut alarms = Vec::new();
+        let has_cut = inner.table.cut_oldest(inner.is_replaceable, |place, len, cut: Cut<Part>| {
             let rest = cut.pages.pages().as_ref().get(cut.at..len).unwrap_or_default();
             let copied = match inner.stragglers {
                 Stragglers::CopyOut { up_to } => inner.cut_loose.aside(rest, up_to),
@@ -96,10 +97,11 @@ impl Ring {
             };
             let is_cut = matches!(loose, Loose::Aborted);
             inner.cut_loose.all().insert((place, cut.key), loose);
-            // It may be waiting for room that never comes.
-            if let Some(alarm) = cut.alarm {
-                alarm.ring(is_cut);
-            }
-        })
+            alarms.extend(cut.alarm.map(|alarm| (alarm, is_cut)));
+        });
+        // They may be waiting for room that never comes. Not while the partition
+        // is locked: who is woken may do anything.
+        alarms.into_iter().for_each(|(alarm, is_cut)| alarm.ring(is_cut));
+        has_cut
     }
 }

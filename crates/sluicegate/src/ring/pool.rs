@@ -72,7 +72,9 @@ impl Pool {
             match idle.rings.pop() {
                 Some(ring) => Poll::Ready(PooledRing { ring: Some(ring), pool: self.clone() }),
                 None => {
-                    idle.waiting.push_back(cx.waker().clone());
+                    if !idle.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
+                        idle.waiting.push_back(cx.waker().clone());
+                    }
                     Poll::Pending
                 }
             }

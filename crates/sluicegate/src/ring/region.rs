@@ -218,7 +218,11 @@ impl RegionUse {
 impl Drop for RegionUse {
     fn drop(&mut self) {
         let is_referenced = self.ways.sendfile || self.ways.zerocopy;
-        self.end(if is_referenced { Settled::Unproven } else { Settled::Copied });
+        self.end(match is_referenced {
+            true => Settled::Unproven,
+            false if self.at > 0 => Settled::Copied,
+            false => Settled::Unsent,
+        });
     }
 }
 

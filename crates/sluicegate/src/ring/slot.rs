@@ -26,7 +26,9 @@ pub(crate) enum Proof {
 /// How the use of a region by one socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// The kernel accepted copies, or nothing at all.
+    /// The kernel accepted nothing.
+    Unsent,
+    /// The kernel accepted copies.
     Copied,
     /// It accepted references, and reported that it dropped them.
     Released,
@@ -245,6 +247,7 @@ impl<M> Slot<M> {
             return false;
         }
         match settled {
+            Settled::Unsent => {}
             Settled::Copied => self.proof = self.proof.max(Proof::Copied),
             Settled::Released => self.proof = self.proof.max(Proof::Released),
             Settled::Acked(connection) if Some(connection) == self.owner => {
@@ -259,10 +262,14 @@ impl<M> Slot<M> {
 
     /// Whether a partition that is waited for can be had by cutting sockets
     /// loose: nobody has the region in hand, and no call reads it now.
-    pub(crate) fn can_be_cut(&self) -> bool {
+    /// Pages that cannot be replaced are left to those to whom they were sent by
+    /// reference.
+    pub(crate) fn can_be_cut(&self, is_replaceable: bool) -> bool {
+        let can_be_cut = |found: &Use| !found.is_pinned && (is_replaceable || !found.is_referenced);
         self.phase == Phase::Published
             && self.handles == 0
-            && self.uses.iter().all(|(_, found)| !found.is_pinned)
+            && (is_replaceable || !self.is_unproven)
+            && self.uses.iter().all(|(_, found)| can_be_cut(found))
     }
 
     /// Takes the partition from the sockets that use it, and tells of each one
@@ -273,13 +280,15 @@ impl<M> Slot<M> {
         // Not `drain`, which would give the uses' memory back.
         for (key, found) in &mut self.uses {
             self.is_unproven |= found.is_referenced;
+            if found.at > 0 {
+                self.proof = self.proof.max(Proof::Copied);
+            }
             if found.at < self.len {
                 let (pages, alarm) = (Arc::clone(pages), found.alarm.take());
                 each(Cut { key, at: found.at, pages, alarm });
             }
         }
         self.uses.clear();
-        self.proof = self.proof.max(Proof::Copied);
         self.let_go();
     }
 

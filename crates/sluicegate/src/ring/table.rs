@@ -141,19 +141,23 @@ impl<M: Memory> Table<M> {
 
     /// Takes the oldest partition that can be had so from the sockets that use
     /// it, and tells of each that has not sent the whole. False if there is none.
-    pub(crate) fn cut_oldest(&self, mut each: impl FnMut(Place, usize, Cut<M>)) -> bool {
+    pub(crate) fn cut_oldest(
+        &self,
+        is_replaceable: bool,
+        mut each: impl FnMut(Place, usize, Cut<M>),
+    ) -> bool {
         let oldest = self
             .slots
             .iter()
             .enumerate()
             .filter_map(|(index, slot)| {
                 let slot = lock(slot);
-                slot.can_be_cut().then_some((slot.version, index))
+                slot.can_be_cut(is_replaceable).then_some((slot.version, index))
             })
             .min();
         let Some((version, index)) = oldest else { return false };
         let mut slot = lock(&self.slots[index]);
-        if slot.version != version || !slot.can_be_cut() {
+        if slot.version != version || !slot.can_be_cut(is_replaceable) {
             // Somebody was quicker: the caller looks again.
             return true;
         }
@@ -209,7 +213,7 @@ impl<M: Memory> Table<M> {
         let mut lists = lock(&self.lists);
         let before = lists.waiting.len();
         lists.waiting.retain(|(number, _)| *number != waiter);
-        if lists.waiting.len() == before && !lists.free.is_empty() {
+        if lists.waiting.len() == before {
             let next = lists.waiting.pop_front();
             drop(lists);
             if let Some((_, waker)) = next {

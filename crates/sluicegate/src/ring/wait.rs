@@ -32,7 +32,12 @@ impl Future for Wait<'_> {
         }
         let waiter = self.ring.inner.table.wait(self.waiter, cx.waker());
         self.waiter = Some(waiter);
-        // What has become free in between has woken us.
+        // What can be cut loose since the look has woken nobody.
+        if self.ring.inner.stragglers != super::Stragglers::Wait
+            && let Some(lease) = self.ring.try_acquire(self.owner).transpose()
+        {
+            return Poll::Ready(lease);
+        }
         Poll::Pending
     }
 }

@@ -122,6 +122,8 @@ struct Learned {
     alarm: Option<Arc<Alarm>>,
     /// The next memory is to ask where the peer is.
     asks: bool,
+    /// What it needed when it had last sent everything, if it sends from rings.
+    spare: Option<Box<Pending>>,
 }
 
 impl<R: Readiness> Socket<R> {
@@ -189,7 +191,11 @@ impl<R: Readiness> Socket<R> {
         };
         let position = self.position;
         let calls = self.learned.as_ref().map_or(0, |learned| learned.calls);
-        let pending = self.pending.get_or_insert_with(|| Pending::at(position, calls));
+        let learned = &mut self.learned;
+        let pending = self.pending.get_or_insert_with(|| {
+            let own = learned.as_mut().and_then(|learned| learned.spare.take());
+            Pending::at(position, calls, own)
+        });
         let Strategy { forced, join_up_to, .. } = self.context.strategy;
         if forced.is_none() && !segment.is_empty() && pending.queue.room() > 0 {
             pending.queue.announce_more(join_up_to);
@@ -371,7 +377,10 @@ impl<R: Readiness> Socket<R> {
             if pending.is_over()
                 && let Some(pending) = self.pending.take()
             {
-                pending.keep();
+                match &mut self.learned {
+                    Some(learned) if learned.connection.is_some() => learned.spare = Some(pending),
+                    _ => pending.keep(),
+                }
             }
         }
     }

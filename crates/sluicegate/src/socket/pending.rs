@@ -38,9 +38,9 @@ const SPARE_ROOM: usize = 16;
 impl Pending {
     /// What a socket needs whose stream stands at `position`, after so many
     /// `calls` by reference.
-    pub(super) fn at(position: Position, calls: u32) -> Box<Self> {
+    pub(super) fn at(position: Position, calls: u32, own: Option<Box<Self>>) -> Box<Self> {
         // A thread that is ending has none left.
-        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        let spare = own.or_else(|| SPARE.try_with(Cell::take).ok().flatten());
         let ledger = Ledger::after_calls(position, calls);
         let Some(mut pending) = spare else {
             let queue = SendQueue::new(position);

@@ -83,6 +83,7 @@ fn unsettled(sent: SentRegion, ledger: &Ledger, learned: Option<&Learned>) -> Op
     }
     let settled = match ways.sendfile {
         false if ways.zerocopy => Settled::Released,
+        false if sent.start == sent.end => Settled::Unsent,
         false => Settled::Copied,
         // Its pages are replaced before they are written.
         true if !sent.used.is_owned() => Settled::Unproven,
@@ -140,7 +141,11 @@ impl<R: Readiness> Socket<R> {
         let way = self.way_of_region(region, used.is_owned(), before);
         let calls = self.learned.as_ref().map_or(0, |learned| learned.calls);
         let position = self.position;
-        let pending = self.pending.get_or_insert_with(|| Pending::at(position, calls));
+        let learned = &mut self.learned;
+        let pending = self.pending.get_or_insert_with(|| {
+            let own = learned.as_mut().and_then(|learned| learned.spare.take());
+            Pending::at(position, calls, own)
+        });
         pending.queue.push_region(used, way)
     }
 

@@ -1,37 +1,38 @@
 //! Who uses the table: what `Ring`, `Lease`, `Region` and `RegionUse` do with it,
-//! call for call, and one who waits.
+//! call for call, and threads that wait.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Mutex;
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
-use loom::sync::Arc;
-use loom::thread::{self, Thread};
+use loom::sync::{Arc, Condvar};
 
 use crate::memory::{Content, Part, Reference};
-use crate::ring::Connection;
 use crate::ring::slot::{Found, Phase, Settled};
 use crate::ring::table::{Attempt, Place, Table, Taken};
+use crate::ring::wait::Wait;
+use crate::ring::{Connection, RingError, Stragglers};
 
 /// Bytes of a region: enough to be sent in two calls.
 pub(crate) const LEN: usize = 2;
 
-/// What is done about stragglers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Policy {
-    Wait,
-    Cut,
-}
-
 /// A ring of fake memory. Its clones are the same ring.
 #[derive(Clone, Debug)]
 pub(crate) struct Ring {
-    pub(crate) table: Arc<Table<Part>>,
-    policy: Policy,
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) table: Table<Part>,
+    is_replaceable: bool,
+    pub(crate) stragglers: Stragglers,
     /// What the kernel still has when the actors are done. The standard
     /// library's lock: a notebook, which orders nothing that loom sees.
-    references: std::sync::Arc<Mutex<Vec<Reference>>>,
-    /// Regions that were cut loose: their places, and what was left of them.
-    cuts: std::sync::Arc<Mutex<Vec<(Place, usize, Rest)>>>,
+    references: Mutex<Vec<Reference>>,
+    /// Regions that were cut loose, and what was left of them.
+    cuts: Mutex<Vec<(Place, usize, Rest)>>,
 }
 
 /// What a straggler had not sent, as it stood when it was cut loose.
@@ -41,115 +42,122 @@ pub(crate) struct Rest {
     pub(crate) content: Content,
 }
 
-/// A thread that is woken.
-struct Parked(Thread);
+/// Wakes a thread. (Not by loom's `unpark`, which a thread that waits for a lock
+/// at that moment never hears of.)
+#[derive(Default)]
+struct Bell {
+    has_rung: loom::sync::Mutex<bool>,
+    rings: Condvar,
+}
 
-impl Wake for Parked {
+impl Wake for Bell {
     fn wake(self: std::sync::Arc<Self>) {
-        self.0.unpark();
+        *self.has_rung.lock().unwrap() = true;
+        self.rings.notify_one();
+    }
+}
+
+impl Bell {
+    fn wait(&self) {
+        let mut has_rung = self.has_rung.lock().unwrap();
+        while !std::mem::take(&mut *has_rung) {
+            has_rung = self.rings.wait(has_rung).unwrap();
+        }
     }
 }
 
 impl Ring {
     pub(crate) fn new(partitions: usize) -> Self {
-        Self::with(partitions, true, Policy::Wait)
+        Self::with(partitions, true, Stragglers::Wait)
     }
 
-    pub(crate) fn with(partitions: usize, is_replaceable: bool, policy: Policy) -> Self {
+    pub(crate) fn with(partitions: usize, is_replaceable: bool, stragglers: Stragglers) -> Self {
         let parts: Vec<Part> = (0..partitions).map(|_| Part::new(is_replaceable)).collect();
         let (references, cuts) = Default::default();
-        Ring { table: Arc::new(Table::new(parts)), policy, references, cuts }
+        let table = Table::new(parts);
+        Ring { inner: Arc::new(Inner { table, is_replaceable, stragglers, references, cuts }) }
     }
 
-    /// As `Ring::try_acquire`.
-    pub(crate) fn attempt(&self, owner: Option<Connection>) -> Option<Attempted> {
+    pub(crate) fn table(&self) -> &Table<Part> {
+        &self.inner.table
+    }
+
+    /// As the real one, call for call.
+    pub(crate) fn try_acquire(
+        &self,
+        owner: Option<Connection>,
+    ) -> Result<Option<Lease>, RingError> {
         loop {
-            match self.table.lease(owner) {
+            match self.table().lease(owner) {
                 Attempt::Leased(taken) => {
-                    return Some(Attempted::Leased(Lease { ring: self.clone(), taken, owner }));
+                    return Ok(Some(Lease { ring: self.clone(), taken, owner }));
                 }
-                Attempt::Exhausted => return Some(Attempted::Exhausted),
+                Attempt::Exhausted => return Err(RingError::Exhausted),
                 Attempt::Busy => {}
             }
-            if self.policy == Policy::Wait || !self.cut_oldest() {
-                return None;
+            if self.inner.stragglers == Stragglers::Wait || !self.cut_oldest() {
+                return Ok(None);
             }
+        }
+    }
+
+    /// Waits on this thread.
+    pub(crate) fn acquire(&self, owner: Option<Connection>) -> Result<Lease, RingError> {
+        let bell = std::sync::Arc::new(Bell::default());
+        let waker = Waker::from(std::sync::Arc::clone(&bell));
+        let mut wait = pin!(Wait::new(self, owner));
+        loop {
+            match wait.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(lease) => return lease,
+                Poll::Pending => bell.wait(),
+            }
+        }
+    }
+
+    /// Leases what must be there, at last.
+    pub(crate) fn lease(&self, owner: Option<Connection>) -> Lease {
+        self.acquire(owner).expect("a partition is left")
+    }
+
+    /// Looks once, and gives up.
+    pub(crate) fn look_once(&self) {
+        let mut wait = pin!(Wait::new(self, None));
+        if let Poll::Ready(lease) = wait.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            lease.unwrap().revert();
         }
     }
 
     fn cut_oldest(&self) -> bool {
-        self.table.cut_oldest(|place, len, cut| {
+        self.table().cut_oldest(self.inner.is_replaceable, |place, len, cut| {
             assert!(cut.at < len, "who has sent the whole loses nothing");
             let rest = Rest { at: cut.at, content: cut.pages.read() };
-            self.cuts.lock().unwrap().push((place, cut.key, rest));
+            self.inner.cuts.lock().unwrap().push((place, cut.key, rest));
         })
-    }
-
-    /// As `Ring::acquire`, on a thread of its own.
-    pub(crate) fn acquire(&self, owner: Option<Connection>) -> Attempted {
-        let waker = waker();
-        let mut waits = Waits { ring: self, waiter: None };
-        loop {
-            if let Some(attempted) = self.attempt(owner) {
-                return attempted;
-            }
-            waits.waiter = Some(self.table.wait(waits.waiter, &waker));
-            thread::park();
-        }
     }
 
     /// As `Ring::handle_cuttable`.
     fn handle_cuttable(&self) {
-        if self.policy == Policy::Cut {
-            self.table.wake_one();
+        if self.inner.stragglers != Stragglers::Wait {
+            self.table().wake_one();
         }
     }
 
     /// All actors are done: what the kernel still sends is right, and nothing
     /// is missing.
     pub(crate) fn rest(&self) {
-        self.references.lock().unwrap().iter().for_each(Reference::look);
-        let gone = self.table.quarantined();
-        assert_eq!(self.table.count(Phase::Free) + gone, self.table.len(), "a partition is lost");
+        self.inner.references.lock().unwrap().iter().for_each(Reference::look);
+        let gone = self.table().quarantined();
+        assert_eq!(
+            self.table().count(Phase::Free) + gone,
+            self.table().len(),
+            "a partition is lost"
+        );
     }
 }
 
-/// What wakes this thread.
-pub(crate) fn waker() -> Waker {
-    Waker::from(std::sync::Arc::new(Parked(thread::current())))
-}
-
-/// A place among those who wait. As `Wait`.
-pub(crate) struct Waits<'r> {
-    pub(crate) ring: &'r Ring,
-    pub(crate) waiter: Option<u64>,
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        if let Some(waiter) = self.waiter {
-            self.ring.table.wait_no_more(waiter);
-        }
-    }
-}
-
-/// What comes of an attempt.
-pub(crate) enum Attempted {
-    Leased(Lease),
-    Exhausted,
-}
-
-impl Attempted {
-    pub(crate) fn lease(self) -> Lease {
-        match self {
-            Attempted::Leased(lease) => lease,
-            Attempted::Exhausted => panic!("no partition is left"),
-        }
-    }
-}
-
-/// A partition that is being written. Dropped, it stays away: to be published
-/// or reverted.
+/// A partition that is being written: to be published or reverted. Dropped, it
+/// is lost.
+#[derive(Debug)]
 pub(crate) struct Lease {
     ring: Ring,
     pub(crate) taken: Taken<Part>,
@@ -168,13 +176,13 @@ impl Lease {
     pub(crate) fn publish(mut self) -> Region {
         let content = self.write();
         let Lease { ring, taken: Taken { place, pages, .. }, .. } = self;
-        ring.table.publish(place, Arc::clone(&pages), LEN);
+        ring.table().publish(place, Arc::clone(&pages), LEN);
         Region { ring, place, pages, content }
     }
 
     pub(crate) fn revert(self) {
         let Lease { ring, taken: Taken { place, pages, before, .. }, .. } = self;
-        ring.table.revert(place, pages, before);
+        ring.table().revert(place, pages, before);
     }
 }
 
@@ -188,13 +196,13 @@ pub(crate) struct Region {
 
 impl Region {
     pub(crate) fn twice(&self) -> Self {
-        self.ring.table.take_handle(self.place);
+        self.ring.table().take_handle(self.place);
         let Region { ref ring, place, ref pages, content } = *self;
         Region { ring: ring.clone(), place, pages: Arc::clone(pages), content }
     }
 
     pub(crate) fn queue(&self) -> Use {
-        let (key, _) = self.ring.table.enlist(self.place, None);
+        let (key, _) = self.ring.table().enlist(self.place, None);
         let Region { ref ring, place, content, .. } = *self;
         Use { ring: ring.clone(), place, key, content, at: 0, references: Vec::new() }
     }
@@ -212,7 +220,7 @@ impl Region {
 
     pub(crate) fn drop(self) {
         let Region { ring, place, pages, .. } = self;
-        ring.table.drop_handle(place, pages);
+        ring.table().drop_handle(place, pages);
         ring.handle_cuttable();
     }
 }
@@ -237,13 +245,13 @@ pub(crate) enum Taking {
 impl Use {
     /// One call that takes `count` bytes. What is left, if it was cut loose.
     pub(crate) fn send(&mut self, count: usize, taking: Taking) -> Result<(), Rest> {
-        let pages = match self.ring.table.pin(self.place, self.key) {
+        let pages = match self.ring.table().pin(self.place, self.key) {
             Found::Pages(pages, at) => {
                 assert_eq!(at, self.at);
                 pages
             }
             Found::Gone => {
-                let mut cuts = self.ring.cuts.lock().unwrap();
+                let mut cuts = self.ring.inner.cuts.lock().unwrap();
                 let is_ours = |cut: &(Place, usize, Rest)| (cut.0, cut.1) == (self.place, self.key);
                 let found = cuts.iter().position(is_ours).expect("nobody has cut it loose");
                 return Err(cuts.remove(found).2);
@@ -255,7 +263,7 @@ impl Use {
             self.references.push(pages.refer(self.content));
         }
         self.at += count;
-        self.ring.table.unpin(self.place, self.key, pages, count, by_reference);
+        self.ring.table().unpin(self.place, self.key, pages, count, by_reference);
         self.ring.handle_cuttable();
         Ok(())
     }
@@ -277,7 +285,7 @@ impl Use {
 
     pub(crate) fn settle(self, settled: Settled) {
         let Use { ring, place, key, mut references, .. } = self;
-        ring.references.lock().unwrap().append(&mut references);
-        ring.table.settle(place, key, settled);
+        ring.inner.references.lock().unwrap().append(&mut references);
+        ring.table().settle(place, key, settled);
     }
 }

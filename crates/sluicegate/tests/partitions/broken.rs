@@ -2,37 +2,37 @@
 
 use loom::thread;
 
-use crate::actors::{LEN, Policy, Ring, Taking, Use};
+use crate::actors::{LEN, Ring, Taking, Use};
 use crate::play::fails;
-use crate::ring::Connection;
 use crate::ring::slot::{Found, Settled};
+use crate::ring::{Connection, Stragglers};
 
 /// A region that was queued and is in nobody's hands, and another thread that
 /// writes the next one for `next`.
 fn beside_a_writer(next: Connection, send: impl FnOnce(Use)) {
     let ring = Ring::new(1);
-    let region = ring.acquire(Some(Connection(1))).lease().publish();
+    let region = ring.lease(Some(Connection(1))).publish();
     let used = region.queue();
     region.drop();
     let writer = thread::spawn({
         let ring = ring.clone();
-        move || ring.acquire(Some(next)).lease().publish().drop()
+        move || ring.lease(Some(next)).publish().drop()
     });
     send(used);
     writer.join().unwrap();
     ring.rest();
-    assert_eq!(ring.table.quarantined(), 0);
+    assert_eq!(ring.table().quarantined(), 0);
 }
 
 #[test]
 fn settling_before_the_call_is_over() {
     fails("memory is written that somebody reads", || {
         beside_a_writer(Connection(1), |used| {
-            let Found::Pages(pages, _) = used.ring.table.pin(used.place, used.key) else {
+            let Found::Pages(pages, _) = used.ring.table().pin(used.place, used.key) else {
                 return;
             };
-            used.ring.table.settle(used.place, used.key, Settled::Copied);
-            used.ring.table.unpin(used.place, used.key, pages, LEN, false);
+            used.ring.table().settle(used.place, used.key, Settled::Copied);
+            used.ring.table().unpin(used.place, used.key, pages, LEN, false);
         });
     });
 }
@@ -40,21 +40,21 @@ fn settling_before_the_call_is_over() {
 #[test]
 fn reading_after_the_call_is_over() {
     fails("a call reads other bytes", || {
-        let ring = Ring::with(1, true, Policy::Cut);
-        let region = ring.acquire(None).lease().publish();
+        let ring = Ring::with(1, true, Stragglers::Abort);
+        let region = ring.lease(None).publish();
         let used = region.queue();
         region.drop();
         let writer = thread::spawn({
             let ring = ring.clone();
-            move || ring.acquire(None).lease().publish().drop()
+            move || ring.lease(None).publish().drop()
         });
-        let Found::Pages(pages, _) = ring.table.pin(used.place, used.key) else {
+        let Found::Pages(pages, _) = ring.table().pin(used.place, used.key) else {
             panic!("a call reads other bytes: it comes too late");
         };
         // As a call would that holds no pages of its own.
         let read = pages.refer(used.content);
-        ring.table.unpin(used.place, used.key, pages, 0, false);
-        ring.table.wake_one();
+        ring.table().unpin(used.place, used.key, pages, 0, false);
+        ring.table().wake_one();
         used.settle(Settled::Copied);
         writer.join().unwrap();
         assert!(read.is_unchanged(), "a call reads other bytes");
@@ -98,11 +98,11 @@ fn giving_acknowledged_memory_to_another_connection() {
 fn a_region_that_is_counted_once_and_held_twice() {
     fails("memory is written that somebody reads", || {
         let ring = Ring::new(1);
-        let region = ring.acquire(None).lease().publish();
+        let region = ring.lease(None).publish();
         let other = region.uncounted();
         let holder = thread::spawn(move || other.read());
         region.drop();
-        ring.acquire(None).lease().publish().drop();
+        ring.lease(None).publish().drop();
         holder.join().unwrap();
     });
 }
@@ -112,7 +112,7 @@ fn replacing_pages_that_are_still_held() {
     // The count is given back before the pages are.
     fails("pages that can be replaced are", || {
         let ring = Ring::new(1);
-        let region = ring.acquire(None).lease().publish();
+        let region = ring.lease(None).publish();
         let mut used = region.queue();
         used.send(LEN, Taking::References).unwrap();
         used.settle(Settled::Unproven);
@@ -122,12 +122,12 @@ fn replacing_pages_that_are_still_held() {
             pages.read();
         });
         let mut next = None;
-        while next.is_none() && ring.table.quarantined() == 0 {
-            next = ring.attempt(None);
+        while next.is_none() && ring.table().quarantined() == 0 {
+            next = ring.try_acquire(None).unwrap_or(None);
             thread::yield_now();
         }
         holder.join().unwrap();
-        assert_eq!(ring.table.quarantined(), 0, "pages that can be replaced are");
+        assert_eq!(ring.table().quarantined(), 0, "pages that can be replaced are");
     });
 }
 
@@ -135,10 +135,10 @@ fn replacing_pages_that_are_still_held() {
 fn one_who_is_not_woken() {
     fails("deadlock", || {
         let ring = Ring::new(1);
-        let lease = ring.acquire(None).lease();
+        let lease = ring.lease(None);
         let other = thread::spawn({
             let ring = ring.clone();
-            move || ring.acquire(None).lease().publish().drop()
+            move || ring.lease(None).publish().drop()
         });
         // Away, and never given back.
         drop(lease);

@@ -2,17 +2,17 @@
 
 use loom::thread;
 
-use crate::actors::{LEN, Policy, Region, Ring, Taking, Use};
+use crate::actors::{LEN, Region, Ring, Taking, Use};
 use crate::play::holds;
-use crate::ring::Connection;
 use crate::ring::slot::{Proof, Settled};
 use crate::ring::table::Attempt;
+use crate::ring::{Connection, Stragglers};
 
 /// A socket's task: leases for its connection, sends by reference, and takes
 /// the acknowledgement for the proof.
 fn serve(ring: &Ring, connection: Connection, laps: usize) {
     for _ in 0..laps {
-        let region = ring.acquire(Some(connection)).lease().publish();
+        let region = ring.lease(Some(connection)).publish();
         let mut used = region.queue();
         region.drop();
         used.send(LEN, Taking::References).unwrap();
@@ -29,24 +29,24 @@ fn two_connections(partitions: usize, laps: usize) {
     serve(&ring, Connection(1), laps);
     other.join().unwrap();
     ring.rest();
-    assert_eq!(ring.table.quarantined(), 0);
+    assert_eq!(ring.table().quarantined(), 0);
 }
 
 #[test]
 fn acknowledged_memory_never_carries_another_connections_bytes() {
-    holds(Some(3), || two_connections(1, 2));
-    holds(Some(2), || two_connections(2, 2));
+    holds(Some(4), || two_connections(1, 2));
+    holds(Some(4), || two_connections(2, 2));
 }
 
 /// Two writers for anybody, and the sockets of another thread.
 #[test]
 fn writers_and_senders_share_a_partition() {
-    holds(Some(2), || {
+    holds(Some(3), || {
         let ring = Ring::new(1);
         let (sender, receiver) = loom::sync::mpsc::channel::<Use>();
         let write = |ring: Ring, sender: loom::sync::mpsc::Sender<Use>| {
             move || {
-                let region = ring.acquire(None).lease().publish();
+                let region = ring.lease(None).publish();
                 sender.send(region.queue()).unwrap();
                 region.drop();
             }
@@ -62,26 +62,26 @@ fn writers_and_senders_share_a_partition() {
         first.join().unwrap();
         second.join().unwrap();
         ring.rest();
-        assert_eq!(ring.table.quarantined(), 0);
+        assert_eq!(ring.table().quarantined(), 0);
     });
 }
 
 /// One region for two sockets, and who wants its partition next.
-fn fan_out(send: impl Fn(Use) + Copy + Send + Sync + 'static) -> Proof {
+fn fan_out(next: Option<Connection>, send: impl Fn(Use) + Copy + Send + Sync + 'static) -> Proof {
     let ring = Ring::new(1);
-    let region = ring.acquire(None).lease().publish();
+    let region = ring.lease(None).publish();
     let uses = [region.queue(), region.queue()];
     let senders = uses.map(|used| thread::spawn(move || send(used)));
     region.read();
     region.drop();
-    let next = ring.acquire(None).lease();
+    let next = ring.lease(next);
     let proof = next.taken.proof;
     next.publish().drop();
     for sender in senders {
         sender.join().unwrap();
     }
     ring.rest();
-    assert_eq!(ring.table.quarantined(), 0, "pages that can be replaced are");
+    assert_eq!(ring.table().quarantined(), 0, "pages that can be replaced are");
     proof
 }
 
@@ -94,14 +94,14 @@ fn a_region_of_several_sockets_is_free_when_the_last_has_its_proof() {
             used.settle(settled);
         }
     };
-    holds(Some(2), move || {
-        assert_eq!(fan_out(send(Taking::References, Settled::Unproven)), Proof::Replaced);
+    holds(Some(3), move || {
+        assert_eq!(fan_out(None, send(Taking::References, Settled::Unproven)), Proof::Replaced);
     });
-    holds(Some(2), move || {
-        assert_eq!(fan_out(send(Taking::Copies, Settled::Copied)), Proof::Copied);
+    holds(Some(3), move || {
+        assert_eq!(fan_out(None, send(Taking::Copies, Settled::Copied)), Proof::Copied);
     });
-    holds(Some(2), move || {
-        let proof = fan_out(move |mut used| {
+    holds(Some(3), move || {
+        let proof = fan_out(None, move |mut used| {
             used.send(LEN, Taking::References).unwrap();
             used.handle_released();
         });
@@ -111,9 +111,9 @@ fn a_region_of_several_sockets_is_free_when_the_last_has_its_proof() {
 
 #[test]
 fn an_acknowledgement_for_anybody_else_is_none() {
-    holds(Some(2), || {
-        // Leased for nobody in particular: both are acknowledged, and replaced.
-        let proof = fan_out(|mut used| {
+    holds(Some(3), || {
+        // Leased for nobody in particular, acknowledged by both, and wanted by one.
+        let proof = fan_out(Some(Connection(1)), |mut used| {
             used.send(LEN, Taking::References).unwrap();
             let connection = Connection(u8::try_from(used.key).unwrap() + 1);
             used.settle(Settled::Acked(connection));
@@ -126,9 +126,9 @@ fn an_acknowledgement_for_anybody_else_is_none() {
 fn pages_are_replaced_only_when_nobody_here_reads_them() {
     // Two who hold the region, one who sends it, and the writer: whoever lets
     // go last, the writer finds pages that are its own alone.
-    holds(Some(2), || {
+    holds(Some(3), || {
         let ring = Ring::new(1);
-        let region = ring.acquire(None).lease().publish();
+        let region = ring.lease(None).publish();
         let mut used = region.queue();
         let other = region.twice();
         let holder = thread::spawn(move || {
@@ -140,13 +140,13 @@ fn pages_are_replaced_only_when_nobody_here_reads_them() {
             used.settle(Settled::Unproven);
         });
         region.drop();
-        let next = ring.acquire(None).lease();
+        let next = ring.lease(None);
         assert_eq!(next.taken.proof, Proof::Replaced);
         next.publish().drop();
         holder.join().unwrap();
         sender.join().unwrap();
         ring.rest();
-        assert_eq!(ring.table.quarantined(), 0);
+        assert_eq!(ring.table().quarantined(), 0);
     });
 }
 
@@ -154,11 +154,11 @@ fn pages_are_replaced_only_when_nobody_here_reads_them() {
 fn a_lease_that_is_reverted_leaves_what_was_there_before() {
     holds(None, || {
         let ring = Ring::new(1);
-        let lease = ring.acquire(None).lease();
+        let lease = ring.lease(None);
         let other = thread::spawn({
             let ring = ring.clone();
             move || {
-                let lease = ring.acquire(None).lease();
+                let lease = ring.lease(None);
                 // The first one's version was its own, and is over.
                 assert_eq!((lease.taken.before, lease.taken.place.version), (0, 2));
                 lease.publish().drop();
@@ -168,19 +168,42 @@ fn a_lease_that_is_reverted_leaves_what_was_there_before() {
         lease.write();
         lease.revert();
         other.join().unwrap();
-        let Attempt::Leased(last) = ring.table.lease(None) else { panic!("it is free") };
+        let Attempt::Leased(last) = ring.table().lease(None) else { panic!("it is free") };
         assert_eq!((last.before, last.place.version), (2, 3));
-        ring.table.revert(last.place, last.pages, last.before);
+        ring.table().revert(last.place, last.pages, last.before);
+        ring.rest();
+    });
+}
+
+#[test]
+fn a_proof_counts_once_and_partitions_come_in_the_order_in_which_they_were_freed() {
+    holds(None, || {
+        let ring = Ring::new(2);
+        let (first, second) = (ring.lease(None), ring.lease(None));
+        let (first, second) = (first.publish(), second.publish());
+        let mut used = second.queue();
+        second.drop();
+        used.send(LEN, Taking::Copies).unwrap();
+        used.settle(Settled::Copied);
+        first.drop();
+        let leased = [(); 3].map(|()| {
+            let lease = ring.lease(None);
+            let of = (lease.taken.place.index, lease.taken.proof);
+            lease.revert();
+            of
+        });
+        let expected = [(1, Proof::Copied), (0, Proof::Unsent), (1, Proof::Unsent)];
+        assert_eq!(leased, expected);
         ring.rest();
     });
 }
 
 #[test]
 fn versions_are_never_given_twice() {
-    holds(Some(3), || {
+    holds(None, || {
         let ring = Ring::new(2);
         let lease = |ring: &Ring| {
-            let region: Region = ring.acquire(None).lease().publish();
+            let region: Region = ring.lease(None).publish();
             let version = region.queue().place.version;
             (region, version)
         };
@@ -196,8 +219,8 @@ fn versions_are_never_given_twice() {
 #[test]
 fn memory_without_a_proof_that_cannot_be_replaced_is_never_written_again() {
     holds(Some(3), || {
-        let ring = Ring::with(2, false, Policy::Wait);
-        let region = ring.acquire(None).lease().publish();
+        let ring = Ring::with(2, false, Stragglers::Wait);
+        let region = ring.lease(None).publish();
         let mut used = region.queue();
         region.drop();
         let sender = thread::spawn(move || {
@@ -205,12 +228,12 @@ fn memory_without_a_proof_that_cannot_be_replaced_is_never_written_again() {
             used.settle(Settled::Unproven);
         });
         // There is another, until it is wanted twice.
-        ring.acquire(None).lease().publish().drop();
-        ring.acquire(None).lease().publish().drop();
+        ring.lease(None).publish().drop();
+        ring.lease(None).publish().drop();
         sender.join().unwrap();
-        let last = ring.acquire(None).lease();
-        assert!(ring.attempt(None).is_none(), "it is written again");
-        assert_eq!(ring.table.quarantined(), 1);
+        let last = ring.lease(None);
+        assert!(ring.try_acquire(None).unwrap().is_none(), "it is written again");
+        assert_eq!(ring.table().quarantined(), 1);
         last.publish().drop();
         ring.rest();
     });

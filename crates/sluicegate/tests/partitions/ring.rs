@@ -1,4 +1,4 @@
-//! What `src/ring` is to the two files of it that are played here.
+//! What `src/ring` is to the files of it that are played here.
 
 #![allow(dead_code)] // They do more than is played.
 
@@ -6,6 +6,10 @@
 pub(crate) mod slot;
 #[path = "../../src/ring/table.rs"]
 pub(crate) mod table;
+#[path = "../../src/ring/wait.rs"]
+pub(crate) mod wait;
+
+pub(crate) use crate::actors::{Lease, Ring};
 
 /// Loom's own, but for the poison, which it has from the standard library.
 pub(crate) mod sync {
@@ -18,6 +22,18 @@ pub(crate) mod sync {
 pub(crate) mod alarm {
     #[derive(Debug)]
     pub(crate) struct Alarm;
+}
+
+/// What is done about stragglers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stragglers {
+    Wait,
+    Abort,
+}
+
+#[derive(Debug)]
+pub(crate) enum RingError {
+    Exhausted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

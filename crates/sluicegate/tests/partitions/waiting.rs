@@ -2,19 +2,20 @@
 
 use loom::thread;
 
-use crate::actors::{Attempted, LEN, Policy, Ring, Taking, Waits, waker};
+use crate::actors::{LEN, Ring, Taking};
 use crate::play::holds;
 use crate::ring::slot::Settled;
+use crate::ring::{RingError, Stragglers};
 
 fn use_one(ring: &Ring) {
-    ring.acquire(None).lease().publish().drop();
+    ring.lease(None).publish().drop();
 }
 
 #[test]
 fn one_partition_serves_all_who_wait_for_it() {
-    holds(Some(2), || {
+    holds(Some(3), || {
         let ring = Ring::new(1);
-        let lease = ring.acquire(None).lease();
+        let lease = ring.lease(None);
         let others = [(); 2].map(|()| {
             let ring = ring.clone();
             thread::spawn(move || use_one(&ring))
@@ -31,7 +32,7 @@ fn one_partition_serves_all_who_wait_for_it() {
 fn a_lease_that_is_reverted_wakes_one_who_waits() {
     holds(None, || {
         let ring = Ring::new(1);
-        let lease = ring.acquire(None).lease();
+        let lease = ring.lease(None);
         let other = thread::spawn({
             let ring = ring.clone();
             move || use_one(&ring)
@@ -46,7 +47,7 @@ fn a_lease_that_is_reverted_wakes_one_who_waits() {
 fn a_proof_wakes_one_who_waits() {
     holds(Some(3), || {
         let ring = Ring::new(1);
-        let region = ring.acquire(None).lease().publish();
+        let region = ring.lease(None).publish();
         let mut used = region.queue();
         let sender = thread::spawn(move || {
             used.send(LEN, Taking::References).unwrap();
@@ -59,23 +60,14 @@ fn a_proof_wakes_one_who_waits() {
     });
 }
 
-/// Looks once, waits without ever sleeping, and gives up.
-fn give_up(ring: &Ring) {
-    let mut waits = Waits { ring, waiter: None };
-    match ring.attempt(None) {
-        Some(attempted) => attempted.lease().revert(),
-        None => waits.waiter = Some(ring.table.wait(None, &waker())),
-    }
-}
-
 #[test]
 fn who_gives_up_when_it_is_woken_wakes_the_next() {
-    holds(Some(2), || {
+    holds(Some(3), || {
         let ring = Ring::new(1);
-        let lease = ring.acquire(None).lease();
+        let lease = ring.lease(None);
         let first = thread::spawn({
             let ring = ring.clone();
-            move || give_up(&ring)
+            move || ring.look_once()
         });
         let second = thread::spawn({
             let ring = ring.clone();
@@ -88,17 +80,52 @@ fn who_gives_up_when_it_is_woken_wakes_the_next() {
     });
 }
 
+/// A straggler whose region is in somebody's hands at first; then it can be cut
+/// loose.
+fn beside_a_straggler(others: impl FnOnce(&Ring) -> Vec<thread::JoinHandle<()>>) {
+    let ring = Ring::with(1, true, Stragglers::Abort);
+    let region = ring.lease(None).publish();
+    let used = region.queue();
+    let others = others(&ring);
+    region.drop();
+    for other in others {
+        other.join().unwrap();
+    }
+    used.settle(Settled::Copied);
+    ring.rest();
+}
+
+#[test]
+fn who_waits_hears_that_a_straggler_can_be_cut_loose() {
+    holds(Some(3), || {
+        beside_a_straggler(|ring| {
+            let ring = ring.clone();
+            vec![thread::spawn(move || use_one(&ring))]
+        });
+    });
+}
+
+#[test]
+fn who_gives_up_when_a_straggler_can_be_cut_loose_wakes_the_next() {
+    holds(Some(3), || {
+        beside_a_straggler(|ring| {
+            let (first, second) = (ring.clone(), ring.clone());
+            vec![thread::spawn(move || first.look_once()), thread::spawn(move || use_one(&second))]
+        });
+    });
+}
+
 #[test]
 fn all_who_wait_hear_that_nothing_will_ever_be_free() {
-    holds(Some(2), || {
-        let ring = Ring::with(1, false, Policy::Wait);
-        let region = ring.acquire(None).lease().publish();
+    holds(Some(3), || {
+        let ring = Ring::with(1, false, Stragglers::Wait);
+        let region = ring.lease(None).publish();
         let mut used = region.queue();
         region.drop();
         let others = [(); 2].map(|()| {
             let ring = ring.clone();
             thread::spawn(move || {
-                assert!(matches!(ring.acquire(None), Attempted::Exhausted));
+                assert!(matches!(ring.acquire(None), Err(RingError::Exhausted)));
             })
         });
         used.send(LEN, Taking::References).unwrap();
@@ -107,6 +134,6 @@ fn all_who_wait_hear_that_nothing_will_ever_be_free() {
             other.join().unwrap();
         }
         ring.rest();
-        assert_eq!(ring.table.quarantined(), 1);
+        assert_eq!(ring.table().quarantined(), 1);
     });
 }
