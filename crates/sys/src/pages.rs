@@ -12,7 +12,7 @@ use rustix::fs::{
     FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate,
     memfd_create, open,
 };
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::splice::Pipe;
 
@@ -140,6 +140,22 @@ impl Pages {
         Ok(())
     }
 
+    /// Makes all pages of this part, and maps them, in one call
+    /// (`MADV_POPULATE_WRITE`, Linux 5.14): each would otherwise cost a fault
+    /// when it is first touched.
+    ///
+    /// # Errors
+    /// `EINVAL` on an older kernel, `ENOMEM`; nothing is lost then but time.
+    pub fn populate(&mut self) -> io::Result<()> {
+        // SAFETY: the range lies within the mapping, of which no other value has
+        // these bytes; populating changes none of them.
+        unsafe {
+            let start = self.map.start.as_ptr().add(self.offset);
+            madvise(start.cast(), self.len, Advice::LinuxPopulateWrite)?;
+        }
+        Ok(())
+    }
+
     /// Takes these pages out of the file (`FALLOC_FL_PUNCH_HOLE`); the next
     /// access finds fresh ones, all zero. Sockets and pipes keep the old ones,
     /// unchanged, *if the pages are no part of something larger* (a folio across
@@ -238,6 +254,8 @@ mod tests {
         let mut parts = Pages::in_memory(PAGE, 2).unwrap();
         let mut pipe = Pipe::new(16 * PAGE).unwrap();
         for is_replaced in [false, true] {
+            // Whether it is populated makes no difference.
+            let _ = parts[1].populate();
             parts[1].as_mut().fill(1);
             assert_eq!(parts[1].fill(&mut pipe, 0, PAGE).unwrap(), PAGE);
             if is_replaced {

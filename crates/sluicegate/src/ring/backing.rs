@@ -25,9 +25,19 @@ pub enum Backing {
 pub(crate) struct Part {
     pages: Pages,
     renewal: Renewal,
-    /// Its pages are missing: they cost a fault each if they are written through
-    /// the mapping.
-    is_fresh: bool,
+    presence: Presence,
+}
+
+/// Which of its pages are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// None, or not all: they cost a fault each if they are touched through the
+    /// mapping, and half of that if they are written by `pwrite`.
+    Missing,
+    /// All, in the file.
+    Written,
+    /// All, in the mapping too: to write to it costs least.
+    Mapped,
 }
 
 /// How pages are replaced.
@@ -50,7 +60,9 @@ impl Memory for Part {
                 Pages::in_directory(directory, self.pages.len()).map(|pages| self.pages = pages)
             }
         };
-        self.is_fresh |= replaced.is_ok();
+        if replaced.is_ok() {
+            self.presence = Presence::Missing;
+        }
         replaced.is_ok()
     }
 }
@@ -72,7 +84,7 @@ impl Part {
                 (pages?, Renewal::Swap(directory.clone()))
             }
         };
-        let part = |pages| Part { pages, renewal: renewal.clone(), is_fresh: true };
+        let part = |pages| Part { pages, renewal: renewal.clone(), presence: Presence::Missing };
         let mut parts: Vec<Part> = pages.into_iter().map(part).collect();
         if !replaced || !can_replace(&mut parts)? {
             parts.iter_mut().for_each(|part| part.renewal = Renewal::None);
@@ -90,16 +102,24 @@ impl Part {
 
     /// For writing in place.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        self.is_fresh = false;
+        self.map();
         self.pages.as_mut()
     }
 
-    /// Writes at `at` in the way that costs least. `is_fresh` ends when the last
-    /// byte is written, or by [`Part::written`].
+    fn map(&mut self) {
+        if self.presence != Presence::Mapped {
+            // Where the kernel does not, each page takes a fault.
+            let _ = self.pages.populate();
+            self.presence = Presence::Mapped;
+        }
+    }
+
+    /// Writes at `at` in the way that costs least.
     pub(super) fn write_at(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        if self.is_fresh {
+        if self.presence == Presence::Missing {
             return self.pages.write_at(at, bytes);
         }
+        self.map();
         let end = at.checked_add(bytes.len()).filter(|end| *end <= self.pages.len());
         let end = end.ok_or(io::ErrorKind::InvalidInput)?;
         self.pages.as_mut()[at..end].copy_from_slice(bytes);
@@ -108,7 +128,9 @@ impl Part {
 
     /// The first `len` bytes have been written.
     pub(super) fn written(&mut self, len: usize) {
-        self.is_fresh &= len < self.pages.len();
+        if self.presence == Presence::Missing && len == self.pages.len() {
+            self.presence = Presence::Written;
+        }
     }
 }
 

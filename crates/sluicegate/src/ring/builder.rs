@@ -26,12 +26,14 @@ pub enum Stragglers {
 
 /// Sockets of one region from which on it goes by reference and is replaced.
 ///
-/// Replacing costs what is done once for a region: the pages are allocated and
-/// zeroed anew, 0.2 s per GiB written more than in place (KERNEL.md), and each
-/// socket then saves the copy. A copy from hot memory costs what a reference to
-/// it costs, so on the loopback the CPU gains nothing before some ten sockets;
-/// what is gained from the first on is memory (bench `fan-out`).
-const FAN_OUT_FROM: usize = 8;
+/// Replacing costs what is done once for a region: its pages are made anew. A
+/// copy from hot memory costs about what a reference to it costs, so the CPU
+/// gains nothing before that is shared by some sixteen sockets: core time of a
+/// bare loop by reference by that of one that copies, over the loopback, 1
+/// socket 2.7, 4 sockets 1.2, 16 and 64 sockets 0.8 (bench `fan-out`). What is
+/// gained from the first on is memory. A ring whose last region went to so many
+/// sends the next by reference from the first socket on.
+const FAN_OUT_FROM: usize = 16;
 
 /// Files are swapped instead, which costs a file each time: several times a copy.
 const FAN_OUT_OF_FILES_FROM: usize = 64;
@@ -108,8 +110,9 @@ impl RingBuilder {
     }
 
     /// To how many sockets a region is copied before it goes to further ones by
-    /// reference: 0 for always by reference, `usize::MAX` for never. By itself 8,
-    /// and 64 for files.
+    /// reference: 0 for always by reference, `usize::MAX` for never. By itself 16,
+    /// and 64 for files. Also from the first socket on, where the region before
+    /// went to so many.
     #[must_use]
     pub fn fan_out_from(mut self, sockets: usize) -> Self {
         self.fan_out = Some(sockets);

@@ -4,6 +4,7 @@ mod alarm;
 mod backing;
 mod builder;
 mod counters;
+mod crowd;
 mod cut;
 mod lease;
 mod pool;
@@ -34,6 +35,7 @@ pub(crate) use slot::Settled;
 
 use backing::Part;
 use counters::Counts;
+use crowd::Crowd;
 use cut::CutLoose;
 use slot::Phase;
 use table::{Attempt, Table};
@@ -123,6 +125,7 @@ struct Inner {
     fan_out_from: usize,
     stragglers: Stragglers,
     cut_loose: CutLoose,
+    crowd: Crowd,
 }
 
 impl Ring {
@@ -143,6 +146,7 @@ impl Ring {
                 fan_out_from: builder.fan_out_from,
                 stragglers: builder.stragglers,
                 cut_loose: CutLoose::default(),
+                crowd: Crowd::default(),
             }),
         }
     }
@@ -234,9 +238,10 @@ impl Ring {
     }
 
     /// Whether a region goes by reference to a socket that is not known to be
-    /// remote, after it was queued to so many before.
+    /// remote: it was queued to so many before, or the one before it was.
     fn fans_out(&self, sockets_before: usize) -> bool {
-        self.inner.is_replaceable && sockets_before >= self.inner.fan_out_from
+        let sockets = sockets_before.max(self.inner.crowd.last());
+        self.inner.is_replaceable && sockets >= self.inner.fan_out_from
     }
 
     /// Something has changed that may let a straggler be cut loose.

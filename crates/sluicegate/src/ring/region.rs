@@ -67,6 +67,9 @@ impl Region {
             return None;
         }
         let (key, before) = self.ring.inner.table.enlist(self.place, alarm.cloned());
+        if owner.is_none() {
+            self.ring.inner.crowd.handle_queued(self.place.version);
+        }
         let used = RegionUse {
             ring: self.ring.clone(),
             place: self.place,

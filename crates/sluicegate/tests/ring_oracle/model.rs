@@ -1,5 +1,6 @@
 //! What a ring is to be, told without threads and locks: the oracle.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use slab::Slab;
@@ -73,6 +74,7 @@ pub(crate) struct Model {
     partitions: Vec<Partition>,
     free: VecDeque<usize>,
     version: u64,
+    crowd: (u64, usize, usize),
     stragglers: Stragglers,
     is_replaceable: bool,
     pub(crate) counters: RingCounters,
@@ -93,6 +95,7 @@ impl Model {
             partitions: (0..count).map(|_| partition()).collect(),
             free: (0..count).collect(),
             version: 0,
+            crowd: (0, 0, 0),
             stragglers,
             is_replaceable,
             counters: RingCounters::default(),
@@ -174,12 +177,22 @@ impl Model {
         self.partitions[partition].owner
     }
 
-    /// A use, and how many sockets were there before.
+    /// A use, and how many sockets were there before, or had the region before.
     pub(crate) fn enlist(&mut self, partition: usize) -> (Place, usize) {
         let found = &mut self.partitions[partition];
         let key = found.uses.insert(Use { at: 0, is_referenced: false });
         found.sockets += 1;
-        (Place { partition, version: found.version, key }, found.sockets - 1)
+        let place = Place { partition, version: found.version, key };
+        if found.owner.is_some() {
+            return (place, found.sockets - 1);
+        }
+        // The newest region, its sockets, and those of the one before it.
+        match found.version.cmp(&self.crowd.0) {
+            Ordering::Greater => self.crowd = (found.version, 1, self.crowd.1),
+            Ordering::Equal => self.crowd.1 += 1,
+            Ordering::Less => {}
+        }
+        (place, (found.sockets - 1).max(self.crowd.2))
     }
 
     fn found(&mut self, place: Place) -> Option<&mut Use> {
