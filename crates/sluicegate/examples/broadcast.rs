@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let region = lease.publish_written();
         for id in readers.keys() {
-            acks.queue(*id, region.clone().into(), Tag::Number(region.version()))?;
+            acks.queue(*id, region.clone(), Tag::Number(region.version()))?;
         }
         total += len;
         turn(&mut acks, &mut readers, Some(Duration::ZERO))?;

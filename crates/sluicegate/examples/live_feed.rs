@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             lease.fill(b'a' + (number % 26) as u8);
             writeln!(&mut lease[..], "frame {number}")?;
             let frame = lease.publish(usize::MAX);
-            each(&mut peers.borrow_mut(), |(_, peer)| peer.queue(frame.clone().into()).map(drop));
+            each(&mut peers.borrow_mut(), |(_, peer)| peer.queue(frame.clone()).map(drop));
             drop(frame); // While we have it, it is not taken from anybody.
             let mut pause = pin!(reactor.sleep(PAUSE));
             poll_fn(|cx| {

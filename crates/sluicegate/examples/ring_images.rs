@@ -37,7 +37,7 @@ async fn answer(client: &mut Client, ring: &Ring, number: u16) -> Result<(), Box
             render(number, y, row);
             y += 1;
         }
-        client.queue(lease.publish(rows * ROW).into())?;
+        client.queue(lease.publish(rows * ROW))?;
     }
     Ok(client.flush().await?)
 }

@@ -37,10 +37,10 @@ async fn stream(ring: &Ring, sockets: &mut Sockets, partitions: usize) {
         lease.write_all(&PIECE[..ring.partition_len()]).unwrap();
         let region = lease.publish_written();
         match &mut sockets[..] {
-            [socket] => drop(socket.queue(region.into()).unwrap()),
+            [socket] => drop(socket.queue(region).unwrap()),
             sockets => {
                 for socket in &mut *sockets {
-                    socket.queue(region.clone().into()).unwrap();
+                    socket.queue(region.clone()).unwrap();
                 }
                 for socket in sockets {
                     socket.flush().await.unwrap();

@@ -64,7 +64,7 @@ fn stream(
             corpus::fill(SEED, at, &mut lease);
             let region = lease.publish(PARTITION);
             at += region.len() as u64;
-            socket.queue(region.into()).unwrap();
+            socket.queue(region).unwrap();
         }
         socket.drive().await.unwrap();
         assert_eq!(ours.free(), ours.partitions(), "every use has ended");
@@ -118,7 +118,7 @@ fn fan_out(ring: &Ring, readers: usize, total: u64) -> RingCounters {
             let region = lease.publish_written();
             at += region.len() as u64;
             for socket in &mut sockets {
-                socket.queue(region.clone().into()).unwrap();
+                socket.queue(region.clone()).unwrap();
             }
             drop(region);
             for socket in &mut sockets {
@@ -170,7 +170,7 @@ fn drop_in_flight(lab: &Lab, ring: &Ring, context: SendContext, count: u64) -> J
         for index in 0..count {
             let mut lease = ours.try_acquire(Some(socket.connection())).unwrap().unwrap();
             corpus::fill(SEED, index * PARTITION as u64, &mut lease);
-            socket.queue(lease.publish(PARTITION).into()).unwrap();
+            socket.queue(lease.publish(PARTITION)).unwrap();
         }
         socket.flush().await.unwrap();
     });
@@ -248,9 +248,9 @@ fn a_region_goes_only_to_the_connection_that_it_was_leased_for() {
     let lease = ring.try_acquire(Some(first.connection())).unwrap().unwrap();
     let region = lease.publish(100);
     assert_eq!(region.owner(), Some(first.connection()));
-    let refused = second.queue(region.clone().into());
+    let refused = second.queue(region.clone());
     assert_eq!(refused, Err(QueueError::OtherConnection));
-    assert!(first.queue(region.into()).is_ok());
+    assert!(first.queue(region).is_ok());
     assert_eq!(ring.free(), ring.partitions() - 1);
     drop(first);
     assert_eq!(ring.free(), ring.partitions());
@@ -307,7 +307,7 @@ fn stalled(worker: &Worker, ring: &Ring) -> (Socket<sluicegate::Registration>, T
     socket.queue(Segment::given(vec![1; 16 << 20])).unwrap();
     let mut lease = ring.try_acquire(None).unwrap().unwrap();
     corpus::fill(SEED, 0, &mut lease);
-    socket.queue(lease.publish(PARTITION).into()).unwrap();
+    socket.queue(lease.publish(PARTITION)).unwrap();
     (socket, client)
 }
 
@@ -410,7 +410,7 @@ fn an_ack_queue_tells_that_a_socket_was_cut_loose() {
     let id = acks.add(server, Watch::Ours).unwrap();
     acks.queue(id, Segment::given(vec![1; 16 << 20]), Tag::Number(0)).unwrap();
     let lease = ring.try_acquire(None).unwrap().unwrap();
-    acks.queue(id, lease.publish(PARTITION).into(), Tag::Number(1)).unwrap();
+    acks.queue(id, lease.publish(PARTITION), Tag::Number(1)).unwrap();
     let mut events = Vec::new();
     while ring.try_acquire(None).unwrap().is_none() {
         acks.wait(&mut events, Some(Duration::from_millis(1))).unwrap();
@@ -443,7 +443,7 @@ fn a_dropped_socket_leaves_no_partition_behind() {
         for index in 0..4 {
             let mut lease = socket.acquire(&ours).await.unwrap();
             corpus::fill(SEED, index * PARTITION as u64, &mut lease);
-            socket.queue(lease.publish(PARTITION).into()).unwrap();
+            socket.queue(lease.publish(PARTITION)).unwrap();
         }
         socket.flush().await.unwrap();
         // All is accepted, nothing acknowledged.
@@ -470,13 +470,13 @@ fn who_waits_for_a_partition_hears_of_a_connection_that_is_gone() {
     let error = run(&worker, async move {
         for _ in 0..2 {
             let lease = socket.acquire(&ring).await.unwrap();
-            socket.queue(lease.publish(PARTITION).into()).unwrap();
+            socket.queue(lease.publish(PARTITION)).unwrap();
         }
         socket.flush().await.unwrap();
         drop(client);
         loop {
             match socket.acquire(&ring).await {
-                Ok(lease) => socket.queue(lease.publish(PARTITION).into()).unwrap(),
+                Ok(lease) => socket.queue(lease.publish(PARTITION)).unwrap(),
                 Err(error) => return error,
             };
         }

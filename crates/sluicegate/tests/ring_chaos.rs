@@ -69,7 +69,7 @@ fn serve(mut acks: AckQueue, streams: &[Stream], commands: &Receiver<Command>) {
             match command {
                 Command::Send(_, region) => {
                     // One that has failed says so in an event, too.
-                    let _ = acks.queue(stream.id, region.into(), Tag::Number(index as u64));
+                    let _ = acks.queue(stream.id, region, Tag::Number(index as u64));
                 }
                 Command::Close(_) => {
                     acks.remove(stream.id);

@@ -47,7 +47,7 @@ async fn queue_next(socket: &mut Socket<Registration>, ring: &Ring, at: u64) -> 
     corpus::fill(SEED, at, &mut lease);
     let region = lease.publish(usize::MAX);
     let end = at + region.len() as u64;
-    socket.queue(region.into()).unwrap();
+    socket.queue(region).unwrap();
     end
 }
 
@@ -113,7 +113,7 @@ fn half_that_is_tapped() {
         let tap = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, Some(eth::ALL));
         let mut lease = socket.acquire(&ours).await.unwrap();
         corpus::fill(SEED, 0, &mut lease);
-        socket.queue(lease.publish(FEW).into()).unwrap();
+        socket.queue(lease.publish(FEW)).unwrap();
         let mut next = vec![0; FEW];
         corpus::fill(SEED, FEW as u64, &mut next);
         socket.queue(Segment::given(next)).unwrap();

@@ -170,7 +170,13 @@ impl AckQueue {
     /// [`QueueError`], as an error of kind `WouldBlock` where the queue is full and
     /// `InvalidInput` where the region is another connection's: nothing was queued.
     /// `NotFound` for a socket that was removed.
-    pub fn queue(&mut self, id: SocketId, segment: Segment, tag: Tag) -> io::Result<Position> {
+    pub fn queue(
+        &mut self,
+        id: SocketId,
+        segment: impl Into<Segment>,
+        tag: Tag,
+    ) -> io::Result<Position> {
+        let segment = segment.into();
         let refused = |error: QueueError| match error {
             QueueError::Full { .. } => io::Error::new(io::ErrorKind::WouldBlock, error),
             QueueError::OtherConnection => io::Error::new(io::ErrorKind::InvalidInput, error),

@@ -170,7 +170,11 @@ impl<R: Readiness> Socket<R> {
     ///
     /// # Errors
     /// [`QueueError`]: nothing was queued.
-    pub fn queue(&mut self, segment: Segment) -> Result<Position, QueueError> {
+    pub fn queue(&mut self, segment: impl Into<Segment>) -> Result<Position, QueueError> {
+        self.queue_segment(segment.into())
+    }
+
+    fn queue_segment(&mut self, segment: Segment) -> Result<Position, QueueError> {
         if let Segment::Region(region) = segment {
             return self.queue_region(&region);
         }

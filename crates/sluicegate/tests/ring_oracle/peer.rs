@@ -94,7 +94,7 @@ impl Peer {
         references_from: usize,
     ) {
         let owner = model.owner(partition);
-        let queued = self.socket.queue(region.into());
+        let queued = self.socket.queue(region);
         if owner.is_some_and(|owner| owner != self.number) {
             assert_eq!(queued, Err(QueueError::OtherConnection));
             return;

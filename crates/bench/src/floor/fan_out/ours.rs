@@ -64,7 +64,7 @@ async fn crowd(mut sockets: Vec<Socket<Registration>>, ring: &Ring) -> Result<()
             let region = lease.publish_written();
             if is_sent {
                 for socket in &mut sockets {
-                    socket.queue(region.clone().into())?;
+                    socket.queue(region.clone())?;
                     socket.flush().await?;
                 }
             }

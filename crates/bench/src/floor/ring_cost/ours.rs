@@ -56,7 +56,7 @@ async fn connection(
                 lease.write_all(stamped.at(template))?;
                 template += 1;
             }
-            socket.queue(lease.publish_written().into())?;
+            socket.queue(lease.publish_written())?;
             socket.flush().await?;
         }
         socket.drive().await?;
