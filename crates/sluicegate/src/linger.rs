@@ -158,7 +158,8 @@ fn cut_off(dropped: &Dropped) {
 
 impl Dropped {
     fn bytes(&self) -> u64 {
-        total(&self.buffers)
+        let regions = self.regions.iter().map(|used| used.at() as u64);
+        total(&self.buffers) + regions.sum::<u64>()
     }
 
     /// Takes the completions that have come. True when nothing is held any more.

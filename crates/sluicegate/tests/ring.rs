@@ -237,6 +237,43 @@ fn memory_that_was_acknowledged_for_one_connection_is_replaced_for_another() {
     assert_eq!(after.acked - before.acked, 4 * 16 - 16, "{after:?}");
 }
 
+/// A connection that has sent its answer, and waits for the next request: nobody asks how far its
+/// peer is.
+#[test]
+fn a_connection_that_is_idle_keeps_no_partition_from_another() {
+    require!(Need::TrueWire);
+    let lab = slow_wire();
+    let worker = Worker::new().unwrap();
+    let ring = Ring::builder().size(2 * PARTITION).partitions(2).build().unwrap();
+    let context = Arc::new(context_at(Locality::Remote));
+    let (server, client) = pair_between(lab.server(), lab.client());
+    let mut idle = socket(server, &worker, Arc::clone(&context));
+    let reader = verify(client, false);
+    let (server, client) = pair_between(lab.server(), lab.client());
+    let mut other = socket(server, &worker, context);
+    let second = verify(client, false);
+    let ours = ring.clone();
+    run(&worker, async move {
+        for index in 0..2 {
+            let mut lease = idle.acquire(&ours).await.unwrap();
+            corpus::fill(SEED, index * PARTITION as u64, &mut lease);
+            idle.queue(lease.publish(PARTITION)).unwrap();
+        }
+        idle.flush().await.unwrap();
+        assert_eq!(ours.free(), 0, "accepted, and not acknowledged");
+        let mut lease = other.acquire(&ours).await.unwrap();
+        corpus::fill(SEED, 0, &mut lease);
+        other.queue(lease.publish(PARTITION)).unwrap();
+        other.drive().await.unwrap();
+        other.shutdown().unwrap();
+        idle.drive().await.unwrap();
+        idle.shutdown().unwrap();
+    });
+    assert_eq!(reader.join().unwrap(), 2 * PARTITION as u64, "with their content");
+    assert_eq!(second.join().unwrap(), PARTITION as u64);
+    assert_eq!(ring.counters().replaced, 1, "{:?}", ring.counters());
+}
+
 #[test]
 fn a_region_goes_only_to_the_connection_that_it_was_leased_for() {
     let worker = Worker::new().unwrap();

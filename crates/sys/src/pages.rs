@@ -163,11 +163,17 @@ impl Pages {
     /// tested before it is relied upon.
     ///
     /// # Errors
-    /// `EOPNOTSUPP`, `EINTR`, `EIO`.
+    /// `EOPNOTSUPP`, `EIO`.
     pub fn replace(&mut self) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        fallocate(&self.map.fd, flags, self.offset as u64, self.len as u64)?;
-        Ok(())
+        loop {
+            match fallocate(&self.map.fd, flags, self.offset as u64, self.len as u64) {
+                // A file in memory gives way to signals; what it has punched by then
+                // is punched.
+                Err(rustix::io::Errno::INTR) => {}
+                done => return Ok(done?),
+            }
+        }
     }
 
     /// Sends at most `len` bytes from `at` on to `socket`, by reference

@@ -51,7 +51,9 @@ impl<F> SendQueue<F> {
         self.acks = acks;
     }
 
-    /// Queues the use of a region.
+    /// Queues the use of a region. Who drives the queue by itself asks for
+    /// [`SendQueue::poll_sent_region`] after each call: a use that stays in the
+    /// queue keeps its partition.
     ///
     /// # Errors
     /// As [`SendQueue::push`]; the use ends.

@@ -31,6 +31,11 @@ impl Alarm {
         }
     }
 
+    /// What was taken is wanted no more.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_cut = false;
+    }
+
     pub(crate) fn is_cut(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_cut
     }

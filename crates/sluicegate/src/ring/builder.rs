@@ -26,13 +26,15 @@ pub enum Stragglers {
 
 /// Sockets of one region from which on it goes by reference and is replaced.
 ///
-/// Replacing costs what is done once for a region: its pages are made anew. A
-/// copy from hot memory costs about what a reference to it costs, so the CPU
-/// gains nothing before that is shared by some sixteen sockets: core time of a
-/// bare loop by reference by that of one that copies, over the loopback, 1
-/// socket 2.7, 4 sockets 1.2, 16 and 64 sockets 0.8 (bench `fan-out`). What is
-/// gained from the first on is memory. A ring whose last region went to so many
-/// sends the next by reference from the first socket on.
+/// What that spares is memory: 1,000 readers that do not read hold 27 KiB each
+/// of 1 MiB that was sent to them, instead of 1,049. It costs CPU. To one socket
+/// after the other over the loopback, in 64 KiB, a reference costs by a copy 2.5
+/// with one socket (each region's pages are made anew), 1.5 with 16, 1.4 with 64
+/// and 1.3 with 1,000 (bench `fan-out`, docs/runs/2026-11-22-fan-out): the pages'
+/// reference counts go to and fro between the sender's core and the readers'. So
+/// a few sockets get copies, whose memory is theirs to count; a crowd does not. A
+/// ring whose last region went to so many sends the next by reference from the
+/// first socket on.
 const FAN_OUT_FROM: usize = 16;
 
 /// Files are swapped instead, which costs a file each time: several times a copy.
@@ -120,7 +122,9 @@ impl RingBuilder {
     }
 
     /// Never replaces pages, whatever the backing allows: as where it fails its
-    /// test. For a bug or a measurement.
+    /// test. For a bug or a measurement. A partition that a remote connection has
+    /// acknowledged is then that connection's for good, and quarantined when
+    /// somebody else would have it: such a ring serves one connection.
     #[must_use]
     pub fn never_replaced(mut self) -> Self {
         self.is_never_replaced = true;

@@ -72,7 +72,8 @@ pub enum RingError {
         /// What is wrong with it.
         cause: &'static str,
     },
-    /// The kernel refuses the memory.
+    /// The kernel refuses the memory, when the ring is built or when pages are
+    /// to be replaced; then a later try may succeed.
     #[error("the memory of a ring of {size} bytes: {cause}")]
     Memory {
         /// Bytes in all.
@@ -107,7 +108,8 @@ pub enum RingError {
 ///   memory that was freed by an acknowledgement is to go to somebody else, and
 ///   when a straggler is cut loose ([`Stragglers`]). Only on a [`Backing`] that
 ///   has passed its test when the ring was built.
-/// - *released*: by MSG_ZEROCOPY, where pages cannot be replaced.
+/// - *released*: by MSG_ZEROCOPY, what goes to few remote peers and was leased
+///   for nobody in particular.
 ///
 /// A handle: its clones are the same ring. Several threads may write and
 /// several sockets send.
@@ -187,7 +189,7 @@ impl Ring {
     /// another task or thread. [`crate::Socket::acquire`] does both.
     ///
     /// # Errors
-    /// [`RingError::Exhausted`].
+    /// [`RingError::Exhausted`], [`RingError::Memory`].
     pub async fn acquire(&self) -> Result<Lease, RingError> {
         Wait::new(self, None).await
     }
@@ -216,7 +218,14 @@ impl Ring {
                     return Ok(Some(Lease::new(self.clone(), taken)));
                 }
                 Attempt::Exhausted => return Err(RingError::Exhausted),
+                Attempt::Refused(cause) => {
+                    let size = inner.partition * inner.table.len();
+                    return Err(RingError::Memory { size, cause });
+                }
                 Attempt::Busy => {}
+            }
+            if inner.is_replaceable && inner.table.take_accepted(owner) {
+                continue;
             }
             if inner.stragglers == Stragglers::Wait || !self.cut_oldest() {
                 return Ok(None);
@@ -244,10 +253,13 @@ impl Ring {
         self.inner.is_replaceable && sockets >= self.inner.fan_out_from
     }
 
-    /// Something has changed that may let a straggler be cut loose.
-    fn handle_cuttable(&self) {
+    /// A region for `owner` is in fewer hands, or was accepted a bit more: that
+    /// may let others have its partition.
+    fn handle_cuttable(&self, owner: Option<Connection>) {
         if self.inner.stragglers != Stragglers::Wait {
             self.inner.table.wake_one();
+        } else if owner.is_some() {
+            self.inner.table.wake_other(owner);
         }
     }
 }

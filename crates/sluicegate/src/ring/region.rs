@@ -77,7 +77,7 @@ impl Region {
             len: self.len,
             at: 0,
             ways: Ways::default(),
-            is_owned: owner.is_some(),
+            owner,
             is_over: false,
         };
         Some((used, before))
@@ -122,8 +122,9 @@ impl Clone for Region {
 impl Drop for Region {
     fn drop(&mut self) {
         if let Some(pages) = self.pages.take() {
+            let owner = self.owner();
             self.ring.inner.table.drop_handle(self.place, pages);
-            self.ring.handle_cuttable();
+            self.ring.handle_cuttable(owner);
         }
     }
 }
@@ -149,8 +150,8 @@ pub struct RegionUse {
     /// Bytes that were accepted.
     at: usize,
     ways: Ways,
-    /// The region is for this connection alone.
-    is_owned: bool,
+    /// The region is for this connection alone, if for one.
+    owner: Option<Connection>,
     is_over: bool,
 }
 
@@ -184,7 +185,7 @@ impl RegionUse {
 
     /// Whether an acknowledgement can be its proof.
     pub(crate) fn is_owned(&self) -> bool {
-        self.is_owned
+        self.owner.is_some()
     }
 
     /// The pages, for one call that reads them.
@@ -279,7 +280,9 @@ impl Pinned<'_> {
             used.ways.sendfile |= matches!(way, Way::Sendfile | Way::Splice);
             used.ways.zerocopy |= way == Way::Zerocopy;
         }
-        used.ring.handle_cuttable();
+        if count > 0 {
+            used.ring.handle_cuttable(used.owner);
+        }
     }
 }
 

@@ -272,6 +272,14 @@ impl<M> Slot<M> {
             && self.uses.iter().all(|(_, found)| can_be_cut(found))
     }
 
+    /// Whether all of it was accepted by all, and nobody has it in hand.
+    pub(crate) fn is_accepted(&self) -> bool {
+        let is_accepted = |found: &Use| !found.is_pinned && found.at == self.len;
+        self.phase == Phase::Published
+            && self.handles == 0
+            && self.uses.iter().all(|(_, found)| is_accepted(found))
+    }
+
     /// Takes the partition from the sockets that use it, and tells of each one
     /// that has not sent the whole. What they have sent by reference is left to
     /// the kernel: the pages are to be replaced.

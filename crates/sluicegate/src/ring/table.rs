@@ -2,6 +2,7 @@
 //! which they are leased.
 
 use std::collections::VecDeque;
+use std::io;
 use std::task::Waker;
 
 use super::Connection;
@@ -9,11 +10,22 @@ use super::alarm::Alarm;
 use super::slot::{Cut, Found, Phase, Proof, Settled, Slot};
 use super::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// How replacing pages ended.
+#[derive(Debug)]
+pub(crate) enum Replaced {
+    /// There are fresh ones.
+    Done,
+    /// There never will be.
+    Never,
+    /// The kernel has none now.
+    NotNow(io::Error),
+}
+
 /// Pages that a partition stands on.
 pub(crate) trait Memory {
     /// Puts fresh pages in their place, so that whoever reads the old ones
-    /// keeps them unchanged. False where that cannot be.
-    fn replace(&mut self) -> bool;
+    /// keeps them unchanged.
+    fn replace(&mut self) -> Replaced;
 }
 
 /// Which content of which partition.
@@ -41,6 +53,15 @@ pub(crate) enum Attempt<M> {
     Busy,
     /// None will be: all are quarantined.
     Exhausted,
+    /// One is free, and the kernel has no fresh pages for it.
+    Refused(io::Error),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    owner: Option<Connection>,
+    waker: Waker,
 }
 
 #[derive(Debug)]
@@ -48,8 +69,9 @@ struct Lists {
     /// Free partitions, in the order in which they became so: cyclic, as long
     /// as they are freed in order.
     free: VecDeque<usize>,
-    /// Who waits for one, in order, by a number of its own.
-    waiting: VecDeque<(u64, Waker)>,
+    /// Who waits for one, by a number of its own: the one that waits longest
+    /// first, but that a look too many costs a place.
+    waiting: VecDeque<Waiting>,
     /// Of the last lease.
     version: u64,
     /// Of the last one who waits.
@@ -103,13 +125,19 @@ impl<M: Memory> Table<M> {
             };
             let mut slot = lock(&self.slots[index]);
             if slot.must_be_replaced(owner) {
-                if slot.pages_mut().is_some_and(Memory::replace) {
-                    slot.handle_replaced();
-                } else {
-                    slot.quarantine();
-                    drop(slot);
-                    self.handle_quarantined();
-                    continue;
+                match slot.pages_mut().map_or(Replaced::Never, Memory::replace) {
+                    Replaced::Done => slot.handle_replaced(),
+                    Replaced::Never => {
+                        slot.quarantine();
+                        drop(slot);
+                        self.handle_quarantined();
+                        continue;
+                    }
+                    Replaced::NotNow(error) => {
+                        drop(slot);
+                        lock(&self.lists).free.push_front(index);
+                        return Attempt::Refused(error);
+                    }
                 }
             }
             if let Some((pages, proof, before)) = slot.lease(version, owner) {
@@ -130,7 +158,7 @@ impl<M: Memory> Table<M> {
             // Nobody will ever free one.
             let waiting = std::mem::take(&mut lists.waiting);
             drop(lists);
-            waiting.into_iter().for_each(|(_, waker)| waker.wake());
+            waiting.into_iter().for_each(|waiting| waiting.waker.wake());
         }
     }
 
@@ -139,11 +167,29 @@ impl<M: Memory> Table<M> {
         lock(&self.lists).quarantined
     }
 
+    /// Takes the oldest partition of somebody else than `asker` that was accepted
+    /// as a whole: its pages are to be replaced for `asker` whatever becomes of
+    /// them, so nobody is waited for who may not even look. False if there is none.
+    pub(crate) fn take_accepted(&self, asker: Option<Connection>) -> bool {
+        self.cut(
+            |slot| slot.owner() != asker && slot.is_accepted(),
+            |_, _, _| debug_assert!(false, "nothing is left of what was accepted"),
+        )
+    }
+
     /// Takes the oldest partition that can be had so from the sockets that use
     /// it, and tells of each that has not sent the whole. False if there is none.
     pub(crate) fn cut_oldest(
         &self,
         is_replaceable: bool,
+        each: impl FnMut(Place, usize, Cut<M>),
+    ) -> bool {
+        self.cut(|slot| slot.can_be_cut(is_replaceable), each)
+    }
+
+    fn cut(
+        &self,
+        can_be_cut: impl Fn(&Slot<M>) -> bool,
         mut each: impl FnMut(Place, usize, Cut<M>),
     ) -> bool {
         let oldest = self
@@ -152,12 +198,12 @@ impl<M: Memory> Table<M> {
             .enumerate()
             .filter_map(|(index, slot)| {
                 let slot = lock(slot);
-                slot.can_be_cut(is_replaceable).then_some((slot.version, index))
+                can_be_cut(&slot).then_some((slot.version, index))
             })
             .min();
         let Some((version, index)) = oldest else { return false };
         let mut slot = lock(&self.slots[index]);
-        if slot.version != version || !slot.can_be_cut(is_replaceable) {
+        if slot.version != version || !can_be_cut(&slot) {
             // Somebody was quicker: the caller looks again.
             return true;
         }
@@ -173,34 +219,51 @@ impl<M: Memory> Table<M> {
         lists.free.push_back(index);
         let next = lists.waiting.pop_front();
         drop(lists);
-        if let Some((_, waker)) = next {
-            waker.wake();
+        if let Some(next) = next {
+            next.waker.wake();
         }
     }
 
     /// Wakes one who waits: something has changed that is worth a look.
     pub(crate) fn wake_one(&self) {
         let next = lock(&self.lists).waiting.pop_front();
-        if let Some((_, waker)) = next {
-            waker.wake();
+        if let Some(next) = next {
+            next.waker.wake();
+        }
+    }
+
+    /// Wakes one who waits for somebody else than `owner`: [`Table::take_accepted`]
+    /// may find something.
+    pub(crate) fn wake_other(&self, owner: Option<Connection>) {
+        let mut lists = lock(&self.lists);
+        let other = lists.waiting.iter().position(|waiting| waiting.owner != owner);
+        let next = other.and_then(|at| lists.waiting.remove(at));
+        drop(lists);
+        if let Some(next) = next {
+            next.waker.wake();
         }
     }
 
     /// Waits for a partition: `waker` is woken once. `waiter` is the number that
     /// the last call returned, if that has not been woken. Where a partition has
     /// become free meanwhile, it is woken at once.
-    pub(crate) fn wait(&self, waiter: Option<u64>, waker: &Waker) -> u64 {
+    pub(crate) fn wait(
+        &self,
+        waiter: Option<u64>,
+        owner: Option<Connection>,
+        waker: &Waker,
+    ) -> u64 {
         let mut lists = lock(&self.lists);
         let known = waiter
-            .and_then(|number| lists.waiting.iter_mut().find(|(waiting, _)| *waiting == number));
-        if let Some((number, known)) = known {
-            known.clone_from(waker);
-            return *number;
+            .and_then(|number| lists.waiting.iter_mut().find(|waiting| waiting.number == number));
+        if let Some(known) = known {
+            known.waker.clone_from(waker);
+            return known.number;
         }
         lists.waiter += 1;
         let number = lists.waiter;
         if lists.free.is_empty() && lists.quarantined < self.slots.len() {
-            lists.waiting.push_back((number, waker.clone()));
+            lists.waiting.push_back(Waiting { number, owner, waker: waker.clone() });
         } else {
             drop(lists);
             waker.wake_by_ref();
@@ -212,12 +275,12 @@ impl<M: Memory> Table<M> {
     pub(crate) fn wait_no_more(&self, waiter: u64) {
         let mut lists = lock(&self.lists);
         let before = lists.waiting.len();
-        lists.waiting.retain(|(number, _)| *number != waiter);
+        lists.waiting.retain(|waiting| waiting.number != waiter);
         if lists.waiting.len() == before {
             let next = lists.waiting.pop_front();
             drop(lists);
-            if let Some((_, waker)) = next {
-                waker.wake();
+            if let Some(next) = next {
+                next.waker.wake();
             }
         }
     }

@@ -30,12 +30,10 @@ impl Future for Wait<'_> {
         if let Some(lease) = self.ring.try_acquire(self.owner).transpose() {
             return Poll::Ready(lease);
         }
-        let waiter = self.ring.inner.table.wait(self.waiter, cx.waker());
+        let waiter = self.ring.inner.table.wait(self.waiter, self.owner, cx.waker());
         self.waiter = Some(waiter);
-        // What can be cut loose since the look has woken nobody.
-        if self.ring.inner.stragglers != super::Stragglers::Wait
-            && let Some(lease) = self.ring.try_acquire(self.owner).transpose()
-        {
+        // What can be taken from others since the look has woken nobody.
+        if let Some(lease) = self.ring.try_acquire(self.owner).transpose() {
             return Poll::Ready(lease);
         }
         Poll::Pending

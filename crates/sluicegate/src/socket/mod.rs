@@ -76,6 +76,9 @@ impl Default for SendContext {
     }
 }
 
+/// Segments that the spare queue of a socket with rings may have room for.
+const SPARE_OF_RINGS: usize = 256;
+
 /// Bytes that one turn sends at most before other tasks have theirs.
 const BUDGET: u64 = 4 * 1024 * 1024;
 
@@ -382,7 +385,12 @@ impl<R: Readiness> Socket<R> {
                 && let Some(pending) = self.pending.take()
             {
                 match &mut self.learned {
-                    Some(learned) if learned.connection.is_some() => learned.spare = Some(pending),
+                    Some(learned)
+                        if learned.connection.is_some()
+                            && pending.queue.capacity() <= SPARE_OF_RINGS =>
+                    {
+                        learned.spare = Some(pending);
+                    }
                     _ => pending.keep(),
                 }
             }
@@ -439,6 +447,9 @@ impl<R: Readiness> Socket<R> {
             }
             pending.buffers.sweep(&pending.ledger);
             pending.filling = Filling::default();
+            if let Some(alarm) = self.learned.as_ref().and_then(|learned| learned.alarm.as_ref()) {
+                alarm.clear();
+            }
             // Its bytes are no part of the stream: it serves nobody else.
             if pending.pipe.as_ref().is_some_and(|pipe| pipe.contained() > 0)
                 && let Some(pipe) = pending.pipe.take()

@@ -19,7 +19,7 @@ use crate::pump::SendError;
 use crate::queue::{QueueError, RegionWay, SentRegion};
 use crate::readiness::{Readiness, Timer};
 use crate::ring::{Connection, Lease, Region, RegionUse, Ring, RingError, Settled, Wait};
-use crate::strategy::Way;
+use crate::strategy::{Strategy, Way};
 
 /// Why there is no partition for a socket.
 #[derive(Debug, Error)]
@@ -146,6 +146,10 @@ impl<R: Readiness> Socket<R> {
             let own = learned.as_mut().and_then(|learned| learned.spare.take());
             Pending::at(position, calls, own)
         });
+        let Strategy { forced, join_up_to, .. } = self.context.strategy;
+        if forced.is_none() && pending.queue.room() > 0 {
+            pending.queue.announce_more(join_up_to);
+        }
         pending.queue.push_region(used, way)
     }
 
@@ -238,6 +242,13 @@ impl<R: Readiness> Socket<R> {
                 if timer.poll_expired(cx).is_ready() {
                     // A connection that is gone never acknowledges.
                     let info = tcp_info::tcp_info(self.fd()).map_err(SendError::Connection)?;
+                    if info.closed {
+                        // Unless it had acknowledged all before it went.
+                        self.settle_regions().map_err(SendError::Connection)?;
+                        if let Poll::Ready(result) = done(self, cx) {
+                            return Poll::Ready(result);
+                        }
+                    }
                     if info.closed && self.has_regions() {
                         let reset = io::ErrorKind::ConnectionReset.into();
                         return Poll::Ready(Err(SendError::Connection(reset).into()));

@@ -93,7 +93,11 @@ impl Ring {
                     return Ok(Some(Lease { ring: self.clone(), taken, owner }));
                 }
                 Attempt::Exhausted => return Err(RingError::Exhausted),
+                Attempt::Refused(error) => panic!("{error}"),
                 Attempt::Busy => {}
+            }
+            if self.inner.is_replaceable && self.table().take_accepted(owner) {
+                continue;
             }
             if self.inner.stragglers == Stragglers::Wait || !self.cut_oldest() {
                 return Ok(None);
@@ -136,9 +140,11 @@ impl Ring {
     }
 
     /// As `Ring::handle_cuttable`.
-    fn handle_cuttable(&self) {
+    fn handle_cuttable(&self, owner: Option<Connection>) {
         if self.inner.stragglers != Stragglers::Wait {
             self.table().wake_one();
+        } else if owner.is_some() {
+            self.table().wake_other(owner);
         }
     }
 
@@ -202,9 +208,10 @@ impl Region {
     }
 
     pub(crate) fn queue(&self) -> Use {
+        let owner = self.ring.table().owner(self.place);
         let (key, _) = self.ring.table().enlist(self.place, None);
         let Region { ref ring, place, content, .. } = *self;
-        Use { ring: ring.clone(), place, key, content, at: 0, references: Vec::new() }
+        Use { ring: ring.clone(), place, key, owner, content, at: 0, references: Vec::new() }
     }
 
     /// Reads as a holder may at any time.
@@ -220,8 +227,9 @@ impl Region {
 
     pub(crate) fn drop(self) {
         let Region { ring, place, pages, .. } = self;
+        let owner = ring.table().owner(place);
         ring.table().drop_handle(place, pages);
-        ring.handle_cuttable();
+        ring.handle_cuttable(owner);
     }
 }
 
@@ -230,6 +238,7 @@ pub(crate) struct Use {
     pub(crate) ring: Ring,
     pub(crate) place: Place,
     pub(crate) key: usize,
+    owner: Option<Connection>,
     pub(crate) content: Content,
     pub(crate) at: usize,
     pub(crate) references: Vec<Reference>,
@@ -264,7 +273,7 @@ impl Use {
         }
         self.at += count;
         self.ring.table().unpin(self.place, self.key, pages, count, by_reference);
-        self.ring.handle_cuttable();
+        self.ring.handle_cuttable(self.owner);
         Ok(())
     }
 

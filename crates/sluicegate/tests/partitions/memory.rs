@@ -5,7 +5,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::ring::Connection;
-use crate::ring::table::Memory;
+use crate::ring::table::{Memory, Replaced};
 
 /// What stands in a page: a version, and whom it was written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +39,12 @@ pub(crate) struct Part {
 }
 
 impl Memory for Part {
-    fn replace(&mut self) -> bool {
-        if self.is_replaceable {
-            self.page = Arc::new(Page(AtomicU64::new(0)));
+    fn replace(&mut self) -> Replaced {
+        if !self.is_replaceable {
+            return Replaced::Never;
         }
-        self.is_replaceable
+        self.page = Arc::new(Page(AtomicU64::new(0)));
+        Replaced::Done
     }
 }
 

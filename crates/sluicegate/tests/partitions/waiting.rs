@@ -5,7 +5,7 @@ use loom::thread;
 use crate::actors::{LEN, Ring, Taking};
 use crate::play::holds;
 use crate::ring::slot::Settled;
-use crate::ring::{RingError, Stragglers};
+use crate::ring::{Connection, RingError, Stragglers};
 
 fn use_one(ring: &Ring) {
     ring.lease(None).publish().drop();
@@ -112,6 +112,25 @@ fn who_gives_up_when_a_straggler_can_be_cut_loose_wakes_the_next() {
             let (first, second) = (ring.clone(), ring.clone());
             vec![thread::spawn(move || first.look_once()), thread::spawn(move || use_one(&second))]
         });
+    });
+}
+
+/// The other has accepted all of it, and nobody ever asks how far his peer is.
+#[test]
+fn who_waits_gets_what_another_has_accepted_and_never_looks_at() {
+    holds(Some(3), || {
+        let (ring, one) = (Ring::new(1), Connection(1));
+        let region = ring.lease(Some(one)).publish();
+        let mut used = region.queue();
+        let waiter = thread::spawn({
+            let ring = ring.clone();
+            move || use_one(&ring)
+        });
+        used.send(LEN, Taking::References).unwrap();
+        region.drop();
+        waiter.join().unwrap();
+        used.settle(Settled::Acked(one));
+        ring.rest();
     });
 }
 

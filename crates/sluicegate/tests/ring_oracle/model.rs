@@ -144,6 +144,9 @@ impl Model {
                 (found.phase, found.owner, found.sockets) = (Phase::Leased, owner, 0);
                 return Some((index, self.version));
             }
+            if self.take_accepted(owner) {
+                continue;
+            }
             if self.stragglers == Stragglers::Wait || !self.cut_oldest() {
                 return None;
             }
@@ -241,6 +244,27 @@ impl Model {
             found.phase = Phase::Free;
             self.free.push_back(partition);
         }
+    }
+
+    /// What others were sent and have accepted as a whole is not waited for.
+    fn take_accepted(&mut self, asker: Option<Number>) -> bool {
+        let is_accepted = |(_, found): &(usize, &Partition)| {
+            found.phase == Phase::Published
+                && found.handles == 0
+                && found.owner != asker
+                && found.uses.iter().all(|(_, used)| used.at == found.len)
+        };
+        let all = self.partitions.iter().enumerate();
+        let oldest = all.filter(is_accepted).min_by_key(|(_, found)| found.version);
+        let Some((partition, _)) = oldest else { return false };
+        let found = &mut self.partitions[partition];
+        found.is_unproven |= found.uses.iter().any(|(_, used)| used.is_referenced);
+        if found.uses.iter().any(|(_, used)| used.at > 0) {
+            found.proof = found.proof.max(Some(Proof::Copied));
+        }
+        found.uses.clear();
+        self.let_go(partition);
+        true
     }
 
     fn cut_oldest(&mut self) -> bool {
