@@ -272,6 +272,11 @@ impl<M> Slot<M> {
             && self.uses.iter().all(|(_, found)| can_be_cut(found))
     }
 
+    /// Whether somebody writes it, has it or sends it.
+    pub(crate) fn is_used(&self) -> bool {
+        matches!(self.phase, Phase::Leased | Phase::Published)
+    }
+
     /// Whether all of it was accepted by all, and nobody has it in hand.
     pub(crate) fn is_accepted(&self) -> bool {
         let is_accepted = |found: &Use| !found.is_pinned && found.at == self.len;

@@ -1,6 +1,7 @@
 //! The partitions of a ring, each behind a lock of its own, and the order in
 //! which they are leased.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::task::Waker;
@@ -74,6 +75,12 @@ struct Lists {
     waiting: VecDeque<Waiting>,
     /// Of the last lease.
     version: u64,
+    /// Whom the last lease was for, and how often that was somebody else than
+    /// before.
+    owner: Option<Connection>,
+    changes: u64,
+    /// Partitions may be in use that were leased for others.
+    is_mixed: bool,
     /// Of the last one who waits.
     waiter: u64,
     quarantined: usize,
@@ -98,6 +105,9 @@ impl<M: Memory> Table<M> {
             free: (0..slots.len()).collect(),
             waiting: VecDeque::new(),
             version: 0,
+            owner: None,
+            changes: 0,
+            is_mixed: false,
             waiter: 0,
             quarantined: 0,
         };
@@ -121,6 +131,11 @@ impl<M: Memory> Table<M> {
                     };
                 };
                 lists.version += 1;
+                if lists.owner != owner {
+                    lists.owner = owner;
+                    lists.changes += 1;
+                    lists.is_mixed = true;
+                }
                 (index, lists.version)
             };
             let mut slot = lock(&self.slots[index]);
@@ -171,10 +186,27 @@ impl<M: Memory> Table<M> {
     /// as a whole: its pages are to be replaced for `asker` whatever becomes of
     /// them, so nobody is waited for who may not even look. False if there is none.
     pub(crate) fn take_accepted(&self, asker: Option<Connection>) -> bool {
-        self.cut(
-            |slot| slot.owner() != asker && slot.is_accepted(),
-            |_, _, _| debug_assert!(false, "nothing is left of what was accepted"),
-        )
+        let changes = {
+            let lists = lock(&self.lists);
+            if lists.owner == asker && !lists.is_mixed {
+                // One connection alone, as mostly: nothing to look through.
+                return false;
+            }
+            lists.changes
+        };
+        let has_others = Cell::new(false);
+        let can_be_taken = |slot: &Slot<M>| {
+            let is_others = slot.is_used() && slot.owner() != asker;
+            has_others.set(has_others.get() || is_others);
+            is_others && slot.is_accepted()
+        };
+        let nothing_left = |_, _, _| debug_assert!(false, "all of it was accepted");
+        let has_taken = self.cut(can_be_taken, nothing_left);
+        if !has_others.get() {
+            let mut lists = lock(&self.lists);
+            lists.is_mixed &= lists.owner != asker || lists.changes != changes;
+        }
+        has_taken
     }
 
     /// Takes the oldest partition that can be had so from the sockets that use
