@@ -105,9 +105,9 @@ pub enum RingError {
 ///   leased for that connection ([`Ring::acquire_for`], [`crate::Socket::acquire`]).
 /// - *replaced*: where one region goes to many sockets it is sent by reference,
 ///   and the partition gets fresh pages when it is needed again. Also when
-///   memory that was freed by an acknowledgement is to go to somebody else, and
-///   when a straggler is cut loose ([`Stragglers`]). Only on a [`Backing`] that
-///   has passed its test when the ring was built.
+///   memory that one connection has accepted or acknowledged is to go to
+///   another, and when a straggler is cut loose ([`Stragglers`]). Only on a
+///   [`Backing`] that has passed its test when the ring was built.
 /// - *released*: by MSG_ZEROCOPY, what goes to few remote peers and was leased
 ///   for nobody in particular.
 ///
@@ -199,7 +199,7 @@ impl Ring {
     /// acknowledged is written again in place, if it is remote.
     ///
     /// # Errors
-    /// [`RingError::Exhausted`].
+    /// As [`Ring::acquire`].
     pub async fn acquire_for(&self, connection: Connection) -> Result<Lease, RingError> {
         Wait::new(self, Some(connection)).await
     }
@@ -208,7 +208,7 @@ impl Ring {
     /// now.
     ///
     /// # Errors
-    /// [`RingError::Exhausted`].
+    /// As [`Ring::acquire`].
     pub fn try_acquire(&self, owner: Option<Connection>) -> Result<Option<Lease>, RingError> {
         let inner = &self.inner;
         loop {
@@ -237,7 +237,7 @@ impl Ring {
     /// thread, until the time is over.
     ///
     /// # Errors
-    /// [`RingError::Exhausted`].
+    /// As [`Ring::acquire`].
     pub fn acquire_within(
         &self,
         owner: Option<Connection>,

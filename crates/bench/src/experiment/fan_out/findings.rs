@@ -294,7 +294,7 @@ mod tests {
         let (met, missed) = (findings(0.15, 25).targets(), findings(0.25, 40).targets());
         assert!(met.iter().all(|target| !target.is_missed()), "{met:?}");
         assert!(missed[..3].iter().all(Target::is_missed), "{missed:?}");
-        assert_eq!(met[3].value, Some(0.5));
+        assert_eq!(met[3].value, Some(100.0 / 150.0));
     }
 
     #[test]
