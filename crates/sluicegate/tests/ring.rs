@@ -85,6 +85,22 @@ fn what_goes_to_a_peer_on_this_host_is_copied_out_of_the_ring() {
 }
 
 #[test]
+fn where_copies_are_forced_nobody_is_asked_where_the_peer_is() {
+    let (server, client) = pair();
+    let worker = Worker::new().unwrap();
+    let mut socket = socket(server, &worker, Arc::new(context(Some(Way::Copy))));
+    let reader = sending::read_all(client);
+    run(&worker, async move {
+        socket.expect_region();
+        socket.queue(Segment::given(vec![7; 4096])).unwrap();
+        assert_eq!(socket.located().await.unwrap(), Locality::Unknown);
+        let ways = socket.context().counters.ways();
+        assert_eq!((ways.copied, ways.zerocopy), (4096, 0), "{ways:?}");
+    });
+    assert_eq!(reader.join().unwrap(), [7; 4096]);
+}
+
+#[test]
 fn what_goes_to_a_remote_peer_is_reused_in_place_when_it_is_acknowledged() {
     require!(Need::TrueWire);
     let lab = Lab::wire(Wire::default()).unwrap();

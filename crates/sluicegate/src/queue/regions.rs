@@ -95,12 +95,9 @@ impl<F> SendQueue<F> {
         self.sent.pop_front()
     }
 
-    /// Whether a straggler may be cut loose that is at the front.
-    pub(crate) fn front_region(&self) -> Option<&RegionUse> {
-        match self.parts.front()? {
-            Part::Region { used, .. } => Some(used),
-            _ => None,
-        }
+    /// Whether a region is what is sent next.
+    pub(crate) fn begins_with_region(&self) -> bool {
+        matches!(self.parts.front(), Some(Part::Region { .. }))
     }
 
     pub(super) fn transmit_region(&self, way: RegionWay, left: u64) -> Transmit<'_, F> {

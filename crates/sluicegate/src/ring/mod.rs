@@ -253,12 +253,13 @@ impl Ring {
         self.inner.is_replaceable && sockets >= self.inner.fan_out_from
     }
 
-    /// A region for `owner` is in fewer hands, or was accepted a bit more: that
-    /// may let others have its partition.
-    fn handle_cuttable(&self, owner: Option<Connection>) {
+    /// A region for `owner` is in fewer hands, or a call that read it is over:
+    /// that may let others have its partition, by cutting its sockets loose or
+    /// because all of it `is_accepted`.
+    fn handle_cuttable(&self, owner: Option<Connection>, is_accepted: bool) {
         if self.inner.stragglers != Stragglers::Wait {
             self.inner.table.wake_one();
-        } else if owner.is_some() {
+        } else if owner.is_some() && is_accepted {
             self.inner.table.wake_other(owner);
         }
     }

@@ -124,7 +124,8 @@ impl Drop for Region {
         if let Some(pages) = self.pages.take() {
             let owner = self.owner();
             self.ring.inner.table.drop_handle(self.place, pages);
-            self.ring.handle_cuttable(owner);
+            // Whether it is accepted, who looks finds out.
+            self.ring.handle_cuttable(owner, true);
         }
     }
 }
@@ -280,9 +281,8 @@ impl Pinned<'_> {
             used.ways.sendfile |= matches!(way, Way::Sendfile | Way::Splice);
             used.ways.zerocopy |= way == Way::Zerocopy;
         }
-        if count > 0 {
-            used.ring.handle_cuttable(used.owner);
-        }
+        // Also a call that took nothing may have been in somebody's way.
+        used.ring.handle_cuttable(used.owner, used.left() == 0);
     }
 }
 

@@ -117,15 +117,17 @@ impl<R: Readiness> Socket<R> {
     /// Asks where the peer is with the next memory that is queued: its first
     /// KiB then goes by reference, and how that ends tells. For the head of an
     /// answer whose body comes from a ring: what follows is copied until the
-    /// kernel has answered, which [`Socket::located`] waits for.
+    /// kernel has answered, which [`Socket::located`] waits for. Nobody is asked
+    /// where a way is forced ([`Strategy::forced`]).
     pub fn expect_region(&mut self) {
         self.learn().asks = true;
     }
 
     /// Whether the memory that is queued now is to ask.
     pub(super) fn is_to_ask(&mut self) -> bool {
+        let is_forced = self.context.strategy.forced.is_some();
         let Some(learned) = &mut self.learned else { return false };
-        let asks = std::mem::take(&mut learned.asks);
+        let asks = std::mem::take(&mut learned.asks) && !is_forced;
         asks && learned.locator.locality() == Locality::Unknown && !learned.locator.is_asked()
     }
 
@@ -182,7 +184,7 @@ impl<R: Readiness> Socket<R> {
     /// Whether regions are to be sent, or wait for their proof.
     pub(crate) fn has_regions(&self) -> bool {
         self.pending.as_ref().is_some_and(|pending| {
-            !pending.regions.is_empty() || pending.queue.front_region().is_some()
+            !pending.regions.is_empty() || pending.queue.begins_with_region()
         })
     }
 
@@ -270,9 +272,10 @@ impl<R: Readiness> Socket<R> {
     /// it is being asked ([`Socket::expect_region`]). Returns what is known then:
     /// [`Locality::Unknown`] where nobody asked.
     ///
+    /// The answer comes also when the connection has ended.
+    ///
     /// # Errors
-    /// As [`Socket::flush`]; `ConnectionReset` when the connection ended before
-    /// the answer came.
+    /// As [`Socket::flush`].
     pub async fn located(&mut self) -> Result<Locality, SendError> {
         poll_fn(|cx| {
             loop {

@@ -140,10 +140,10 @@ impl Ring {
     }
 
     /// As `Ring::handle_cuttable`.
-    fn handle_cuttable(&self, owner: Option<Connection>) {
+    fn handle_cuttable(&self, owner: Option<Connection>, is_accepted: bool) {
         if self.inner.stragglers != Stragglers::Wait {
             self.table().wake_one();
-        } else if owner.is_some() {
+        } else if owner.is_some() && is_accepted {
             self.table().wake_other(owner);
         }
     }
@@ -229,7 +229,7 @@ impl Region {
         let Region { ring, place, pages, .. } = self;
         let owner = ring.table().owner(place);
         ring.table().drop_handle(place, pages);
-        ring.handle_cuttable(owner);
+        ring.handle_cuttable(owner, true);
     }
 }
 
@@ -273,7 +273,7 @@ impl Use {
         }
         self.at += count;
         self.ring.table().unpin(self.place, self.key, pages, count, by_reference);
-        self.ring.handle_cuttable(self.owner);
+        self.ring.handle_cuttable(self.owner, self.at == LEN);
         Ok(())
     }
 

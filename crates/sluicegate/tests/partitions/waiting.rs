@@ -105,6 +105,25 @@ fn who_waits_hears_that_a_straggler_can_be_cut_loose() {
     });
 }
 
+/// The call takes nothing, its socket is full, and nothing else will happen there.
+#[test]
+fn who_waits_hears_that_a_call_in_his_way_is_over() {
+    holds(Some(3), || {
+        let ring = Ring::with(1, true, Stragglers::Abort);
+        let region = ring.lease(None).publish();
+        let mut used = region.queue();
+        region.drop();
+        let waiter = thread::spawn({
+            let ring = ring.clone();
+            move || use_one(&ring)
+        });
+        let _ = used.send(0, Taking::Copies);
+        waiter.join().unwrap();
+        used.settle(Settled::Unsent);
+        ring.rest();
+    });
+}
+
 #[test]
 fn who_gives_up_when_a_straggler_can_be_cut_loose_wakes_the_next() {
     holds(Some(3), || {
