@@ -125,11 +125,14 @@ fn where_files_are_edited_in_place_no_byte_of_an_answer_is_of_another_version() 
         let tree = Tree::new().unwrap().file("large", SEED, LENGTH).unwrap();
         let served = Served::with(tree.path(), flags);
         let (mut stream, mut got) = begin(&served);
+        let before = got.len();
         // What the kernel has accepted and the client has not read is overwritten.
         overwrite(&tree.join("large"), 0, &vec![0; LENGTH as usize]);
         let end = finish(&mut stream, &mut got);
         assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
-        assert!(got.len() > 200_000, "some of it was on its way: {}", got.len());
+        // How much that was is the kernel's choice: a receive buffer that was
+        // read from once may have stayed at its first 64 KiB.
+        assert!(got.len() > before + 16_384, "some of it was on its way: {}", got.len());
         // Without copies these bytes are the file's own pages: what README says
         // of editing in place is true, and this test sees it.
         assert_eq!(corpus::verify(SEED, 0, &got).is_ok(), is_safe, "{flags:?}");
