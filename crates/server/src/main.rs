@@ -8,9 +8,13 @@
 #![deny(clippy::print_stderr)]
 
 mod cli;
+mod config;
+mod doctor;
 mod files;
 mod log;
+mod observe;
 mod serve;
+mod site;
 
 use std::process::ExitCode;
 

@@ -13,7 +13,9 @@ use super::outbound::{Asked, Outbound};
 use super::{Ending, Service};
 use crate::body::{BodyError, Mailbox, Part, RequestBody};
 use crate::handler::{Failure, Handler};
-use crate::{Method, Offence, Request, RequestFraming, Response, expects_continue, keep_alive};
+use crate::{
+    Endpoints, Method, Offence, Request, RequestFraming, Response, expects_continue, keep_alive,
+};
 
 /// Bytes of an unread body that are thrown away to keep the connection. A
 /// larger rest costs more than a new connection does.
@@ -47,11 +49,13 @@ impl Scratch {
 /// Answers what the client has sent, and returns when it has sent no more.
 pub(super) async fn run<R: Readiness, H: Handler>(
     socket: &mut Socket<R>,
+    endpoints: Endpoints,
     service: &Service<H>,
     timer: &mut R::Timer,
     served: &mut u32,
 ) -> Result<Ending, Failure> {
     let mut scratch = service.take_scratch();
+    scratch.request.endpoints = endpoints;
     let exchange = Exchange { socket, service, timer, served };
     let result = exchange.run(&mut scratch).await;
     service.give_back(scratch);

@@ -31,6 +31,7 @@ use sluicegate::{Readiness, Socket, Timer};
 use self::exchange::Scratch;
 use crate::handler::{Failure, Handler};
 use crate::limits::Limits;
+use crate::request::Endpoints;
 
 /// Scratch memory that is kept for reuse. More than so many active connections
 /// at a time on one service make and free their own.
@@ -113,9 +114,23 @@ enum Ending {
 /// Serves one connection to its end.
 ///
 /// `service` is shared: an `Rc` on one thread, an `Arc` among several.
+pub fn serve<R, H, P>(socket: Socket<R>, service: P) -> impl Future<Output = ()>
+where
+    R: Readiness,
+    H: Handler,
+    P: Deref<Target = Service<H>>,
+{
+    serve_between(socket, Endpoints::default(), service)
+}
+
+/// As [`serve`], with its two ends told to the handler.
 // Not an `async fn`: that would keep room for its arguments twice, as passed
 // and as used, for as long as the connection is idle.
-pub fn serve<R, H, P>(mut socket: Socket<R>, service: P) -> impl Future<Output = ()>
+pub fn serve_between<R, H, P>(
+    mut socket: Socket<R>,
+    endpoints: Endpoints,
+    service: P,
+) -> impl Future<Output = ()>
 where
     R: Readiness,
     H: Handler,
@@ -139,7 +154,7 @@ where
             }
             // Boxed, and freed before the next wait: this is what keeps an
             // idle connection small.
-            let active = exchange::run(&mut socket, &*service, &mut timer, &mut served);
+            let active = exchange::run(&mut socket, endpoints, &*service, &mut timer, &mut served);
             match Box::pin(active).await {
                 // Only after a look at what the client has sent: closing on an
                 // unread request would reset the connection.

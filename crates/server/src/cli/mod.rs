@@ -13,7 +13,7 @@ use self::files::FileFlags;
 use self::listen::Listen;
 use crate::files::Directory;
 use crate::log::tell;
-use crate::serve;
+use crate::{config, doctor, serve};
 
 /// A web server that moves bodies of any size in fixed memory.
 #[derive(Debug, Parser)]
@@ -35,6 +35,21 @@ enum Command {
         #[command(flatten)]
         files: FileFlags,
     },
+    /// Serve what a configuration file says.
+    Run {
+        /// The configuration.
+        #[arg(value_name = "CONFIG.toml")]
+        config: PathBuf,
+    },
+    /// Read a configuration file and tell every mistake in it.
+    Check {
+        /// The configuration.
+        #[arg(value_name = "CONFIG.toml")]
+        config: PathBuf,
+    },
+    /// Tell what this kernel, these limits and this network allow, and what to
+    /// change.
+    Doctor,
 }
 
 /// Does what the command line says.
@@ -56,6 +71,9 @@ pub(crate) fn run() -> Result<()> {
             tell(format_args!("{}", files.counters()));
             Ok(())
         }
+        Command::Run { config } => config::load(&config).map(drop),
+        Command::Check { config } => config::load(&config).map(drop),
+        Command::Doctor => doctor::run(),
     }
 }
 
@@ -72,11 +90,17 @@ mod tests {
     #[test]
     fn serve_has_the_promised_defaults_and_flags() {
         let Command::Serve { directory, listen, .. } =
-            Cli::try_parse_from(["sluicegate", "serve"]).unwrap().command;
+            Cli::try_parse_from(["sluicegate", "serve"]).unwrap().command
+        else {
+            panic!("another command");
+        };
         assert_eq!(directory, PathBuf::from("."));
         assert_eq!(listen.plan().addresses, ["127.0.0.1:8080".parse().unwrap()]);
         let line = ["sluicegate", "serve", "/srv", "--listen", "[::1]:1", "--workers", "3"];
-        let Command::Serve { directory, listen, .. } = Cli::try_parse_from(line).unwrap().command;
+        let Command::Serve { directory, listen, .. } = Cli::try_parse_from(line).unwrap().command
+        else {
+            panic!("another command");
+        };
         assert_eq!(directory, PathBuf::from("/srv"));
         assert_eq!(listen.plan().workers, 3);
         for bad in [["--listen", "8080"], ["--workers", "0"], ["--workers", "x"]] {

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sluicegate::{Listener, Reactor, SendContext, Socket, Spawner, Worker};
-use sluicegate_http::{Handler, Limits, Service, serve};
+use sluicegate_http::{Endpoints, Handler, Limits, Service, serve_between};
 
 use super::balance::{Balance, Counted};
 use super::shutdown::Shutdown;
@@ -193,7 +193,7 @@ impl<H: Handler + 'static> Shared<H> {
     fn start(&self, fd: OwnedFd, counted: Counted) {
         match Socket::with_context(fd, &self.reactor, Arc::clone(&self.context)) {
             Ok(socket) => {
-                let serving = serve(socket, Rc::clone(&self.service));
+                let serving = serve_between(socket, Endpoints::default(), Rc::clone(&self.service));
                 let serving = async move {
                     serving.await;
                     drop(counted);

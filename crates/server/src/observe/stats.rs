@@ -1,0 +1,134 @@
+//! Counts of the whole process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use sluicegate::SendContext;
+
+/// What the workers count, each for itself, and anybody reads.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    workers: Vec<WorkerStats>,
+    /// Where sockets count their bytes by way.
+    pub(crate) context: Arc<SendContext>,
+    pub(crate) started: SystemTime,
+    /// Reloads that took place, and those that were refused.
+    pub(crate) reloads: AtomicU64,
+    pub(crate) reloads_refused: AtomicU64,
+    /// Lines of the access log that were lost since it could not be written.
+    pub(crate) log_lost: AtomicU64,
+}
+
+/// Statuses by their first digit; index 0 is unused.
+const CLASSES: usize = 6;
+
+/// One worker's counts, apart from the others' in the processor's caches.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct WorkerStats {
+    by_class: [AtomicU64; CLASSES],
+    accepted: AtomicU64,
+    closed: AtomicU64,
+    ended: [AtomicU64; Ended::ALL.len()],
+}
+
+/// Why a connection ended before its time, or was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The client broke a rule, a limit or a deadline.
+    Offence,
+    /// The client took nothing of its answer for too long.
+    Unread,
+    /// The client was gone before its answer was ready.
+    Gone,
+    /// Receiving or sending failed: the client or the network.
+    Network,
+    /// A file changed or could not be read, or a body's source failed.
+    Ours,
+    /// Nothing was left to serve it with: descriptors, memory.
+    Exhausted,
+}
+
+impl Ended {
+    pub(crate) const ALL: [Ended; 6] =
+        [Ended::Offence, Ended::Unread, Ended::Gone, Ended::Network, Ended::Ours, Ended::Exhausted];
+
+    /// Its name in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Ended::Offence => "offence",
+            Ended::Unread => "unread",
+            Ended::Gone => "gone",
+            Ended::Network => "network",
+            Ended::Ours => "ours",
+            Ended::Exhausted => "exhausted",
+        }
+    }
+}
+
+impl WorkerStats {
+    /// An answer was chosen.
+    pub(crate) fn answered(&self, status: u16) {
+        let class = usize::from(status / 100).min(CLASSES - 1);
+        self.by_class[class].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection is served from now on.
+    pub(crate) fn accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection is over.
+    pub(crate) fn closed(&self) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ended(&self, how: Ended) {
+        self.ended[how as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Stats {
+    pub(crate) fn new(workers: usize, context: Arc<SendContext>) -> Arc<Self> {
+        Arc::new(Stats {
+            workers: (0..workers).map(|_| WorkerStats::default()).collect(),
+            context,
+            started: SystemTime::now(),
+            reloads: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+            log_lost: AtomicU64::new(0),
+        })
+    }
+
+    /// The counts of one worker.
+    pub(crate) fn worker(&self, number: usize) -> &WorkerStats {
+        &self.workers[number]
+    }
+
+    fn sum(&self, count: impl Fn(&WorkerStats) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|worker| count(worker).load(Ordering::Relaxed)).sum()
+    }
+
+    /// Answers whose status begins with the digit `class`.
+    pub(crate) fn answers(&self, class: usize) -> u64 {
+        self.sum(|worker| &worker.by_class[class])
+    }
+
+    /// Connections that were accepted.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.sum(|worker| &worker.accepted)
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> u64 {
+        // Closed first: a connection that closes in between must not make it negative.
+        let closed = self.sum(|worker| &worker.closed);
+        self.accepted().saturating_sub(closed)
+    }
+
+    /// Connections that ended before their time.
+    pub(crate) fn ended(&self, how: Ended) -> u64 {
+        self.sum(|worker| &worker.ended[how as usize])
+    }
+}

@@ -1,0 +1,2 @@
+//! Sites and their routes, as requests find them.
+#![allow(dead_code)]
