@@ -1,7 +1,6 @@
 //! A request head: parsed once, kept in its own bytes, asked many times.
 
 use crate::{Limits, Offence, target};
-use std::ops::Range;
 
 pub(crate) mod field;
 mod known;
@@ -38,10 +37,9 @@ struct Occurrences {
 pub struct RequestHead {
     /// The whole head as received.
     bytes: Vec<u8>,
-    /// Method, target and nothing else: what is known to be ASCII is a `String` once, not on every
-    /// access.
+    /// Method, space and target: what is known to be ASCII is a `String` once, not on every access.
     line: String,
-    /// Bytes of the method at the start of `line`; the target is the rest.
+    /// Bytes of the method at the start of `line`; behind the space, the target is the rest.
     method_len: usize,
     method: Method,
     version: Version,
@@ -169,11 +167,8 @@ impl RequestHead {
             // RFC 9110 section 15.6.6: 505 for a major version that we refuse to support.
             _ => return Err(Offence::UnsupportedVersion),
         };
-        let text = |range: Range<usize>| {
-            head.get(range).and_then(|b| str::from_utf8(b).ok()).unwrap_or_default()
-        };
-        self.line.push_str(text(0..method_len));
-        self.line.push_str(text(method_len + 1..method_len + 1 + target_len));
+        let line = head.get(..method_len + 1 + target_len).unwrap_or_default();
+        self.line.push_str(str::from_utf8(line).unwrap_or_default());
         self.method_len = method_len;
         self.method = Method::from_token(self.method_str().as_bytes());
         Ok(next)
@@ -223,7 +218,7 @@ impl RequestHead {
     /// The request target exactly as sent, in any of its four forms. Printable ASCII without `#`.
     #[must_use]
     pub fn target(&self) -> &str {
-        self.line.get(self.method_len..).unwrap_or_default()
+        self.line.get(self.method_len + 1..).unwrap_or_default()
     }
 
     /// Which of the four forms the target has.

@@ -133,8 +133,12 @@ fn authority(bytes: &[u8]) -> Result<Authority, Offence> {
         inside.parse::<Ipv6Addr>().map_err(|_| Offence::BadHost)?;
         end + 1
     } else {
-        let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
-        check_reg_name(bytes.get(..end).unwrap_or_default())?;
+        // Most names are of these bytes alone; a colon ends them.
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        let start = bytes.iter().position(|byte| !plain(byte)).unwrap_or(bytes.len());
+        let rest = bytes.get(start..).unwrap_or_default();
+        let end = start + rest.iter().position(|&byte| byte == b':').unwrap_or(rest.len());
+        check_reg_name(bytes.get(start..end).unwrap_or_default())?;
         end
     };
     let port = match bytes.get(host..).unwrap_or_default() {

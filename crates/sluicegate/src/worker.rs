@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_task::{Runnable, Task};
@@ -29,6 +29,8 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 struct Remote {
     owner: u64,
     runnables: Mutex<Vec<Runnable>>,
+    /// Whether there may be any: looked at once a turn, without the lock.
+    any: AtomicBool,
     doorbell: Arc<Wake>,
 }
 
@@ -44,6 +46,7 @@ impl Remote {
         });
         if let Some(runnable) = runnable {
             self.runnables.lock().unwrap_or_else(PoisonError::into_inner).push(runnable);
+            self.any.store(true, Ordering::Release);
             // Fails only when the doorbell is ringing already.
             let _ = self.doorbell.ring();
         }
@@ -111,8 +114,12 @@ impl Worker {
             owner.set(NEXT.fetch_add(1, Ordering::Relaxed));
             Ok(owner.get())
         })?;
-        let remote =
-            Arc::new(Remote { owner, runnables: Mutex::default(), doorbell: reactor.doorbell() });
+        let remote = Arc::new(Remote {
+            owner,
+            runnables: Mutex::default(),
+            any: AtomicBool::new(false),
+            doorbell: reactor.doorbell(),
+        });
         Ok(Worker { reactor, spawner: Spawner { remote, _local: std::marker::PhantomData } })
     }
 
@@ -176,11 +183,14 @@ impl Worker {
     }
 
     fn take_remote(&self) {
-        let mut remote =
-            self.spawner.remote.runnables.lock().unwrap_or_else(PoisonError::into_inner);
-        if !remote.is_empty() {
-            LOCAL.with(|(_, queue)| queue.borrow_mut().extend(remote.drain(..)));
+        let remote = &*self.spawner.remote;
+        if !remote.any.load(Ordering::Acquire) {
+            return;
         }
+        // Before the look: what is pushed after it sets this again.
+        remote.any.store(false, Ordering::Relaxed);
+        let mut runnables = remote.runnables.lock().unwrap_or_else(PoisonError::into_inner);
+        LOCAL.with(|(_, queue)| queue.borrow_mut().extend(runnables.drain(..)));
     }
 }
 

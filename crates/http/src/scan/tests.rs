@@ -22,6 +22,22 @@ fn scan(bytes: &[u8], limits: &Limits) -> Result<Scan, Offence> {
 }
 
 #[test]
+fn words_and_bytes_agree_on_the_first_delimiter_at_every_offset() {
+    for first in 0..=255u8 {
+        for position in 0..20 {
+            let mut bytes = [b'a'; 24];
+            bytes[position] = first;
+            for behind in [b'a', 1, b'\n' + 1, b'\r' + 1, 0x80, 0xff, b'\r', 0] {
+                bytes[position + 1] = behind;
+                let expected = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r' | 0));
+                assert_eq!(delimiter(&bytes), expected, "{first:#x}, {behind:#x} at {position}");
+            }
+        }
+    }
+    assert_eq!(delimiter(b""), None);
+}
+
+#[test]
 fn a_head_ends_with_its_empty_line_and_empty_lines_before_it_are_skipped() {
     let limits = Limits::default();
     let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
