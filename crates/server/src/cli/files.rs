@@ -4,8 +4,9 @@ use anyhow::{Result, bail};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use sluicegate::file::Links;
-use sluicegate_http::{Coding, normalise};
+use sluicegate_http::Coding;
 
+use crate::config::parse::{self, PathBytes, Prefix};
 use crate::files::{CacheControl, Options};
 
 #[derive(Debug, Args)]
@@ -13,14 +14,14 @@ use crate::files::{CacheControl, Options};
 pub(super) struct FileFlags {
     /// A directory's own page; may be given several times, the first that is
     /// there is served.
-    #[arg(long, value_name = "NAME", default_value = "index.html", value_parser = name)]
+    #[arg(long, value_name = "NAME", default_value = "index.html", value_parser = parse::name)]
     index: Vec<String>,
     /// Show the contents of directories that have no page of their own.
     #[arg(long)]
     listing: bool,
     /// File beneath DIR for paths that lead to nothing, answered with 200: the
     /// page of a single-page application.
-    #[arg(long, value_name = "PATH", value_parser = path)]
+    #[arg(long, value_name = "PATH", value_parser = parse::path)]
     fallback: Option<PathBytes>,
     /// File beneath DIR in place of our page for an error, such as
     /// 404=errors/404.html; may be given several times.
@@ -52,20 +53,12 @@ pub(super) struct FileFlags {
     /// edits them in place while they are served: what was sent then never
     /// changes on its way. May be given several times.
     #[arg(long, value_name = "/PREFIX", num_args = 0..=1, require_equals = true,
-          default_missing_value = "/", value_parser = prefix)]
+          default_missing_value = "/", value_parser = parse::prefix)]
     in_place_edits: Vec<Prefix>,
     /// Files of at most this size are kept in memory, ready to be sent.
-    #[arg(long, value_name = "SIZE", value_parser = in_memory, default_value = "24KiB")]
+    #[arg(long, value_name = "SIZE", value_parser = parse::in_memory, default_value = "24KiB")]
     in_memory: ByteSize,
 }
-
-/// A path beneath the root, in normal form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct PathBytes(Vec<u8>);
-
-/// The beginning of normal forms; empty for all of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Prefix(Vec<u8>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Symlinks {
@@ -82,65 +75,19 @@ enum CodingName {
     None,
 }
 
-/// The largest file that is worth keeping in memory: beyond it, what a head
-/// costs is lost in what the content costs.
-const IN_MEMORY: ByteSize = ByteSize::mib(16);
-
-fn in_memory(text: &str) -> Result<ByteSize, String> {
-    let size: ByteSize =
-        text.parse().map_err(|_| "expected a size, such as 16KiB or 0".to_owned())?;
-    if size > IN_MEMORY { Err(format!("at most {IN_MEMORY}")) } else { Ok(size) }
-}
-
-fn name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text == "." || text == ".." || text.contains(['/', '\0']) {
-        return Err("expected the name of a file, without a slash".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// A path as an operator writes it: no percent-encoding, with or without a
-/// slash at the beginning.
-fn path(text: &str) -> Result<PathBytes, String> {
-    let raw = format!("/{}", text.trim_start_matches('/').replace('%', "%25"));
-    let mut out = Vec::new();
-    match normalise(&raw, &mut out) {
-        Ok(path) if path.ends_with_slash() => Err("expected a file, not a directory".to_owned()),
-        Ok(path) => Ok(PathBytes(path.as_bytes().to_vec())),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn prefix(text: &str) -> Result<Prefix, String> {
-    if !text.starts_with('/') {
-        return Err("expected a path that begins with a slash".to_owned());
-    }
-    let mut out = Vec::new();
-    let path = normalise(text, &mut out).map_err(|error| error.to_string())?;
-    let mut prefix = path.as_bytes().to_vec();
-    if path.ends_with_slash() && !path.is_root() {
-        prefix.push(b'/');
-    }
-    Ok(Prefix(prefix))
-}
-
 fn error_page(text: &str) -> Result<(u16, PathBytes), String> {
     let expected = || "expected a status from 400 to 599, `=`, and a file beneath DIR".to_owned();
     let (status, file) = text.split_once('=').ok_or_else(expected)?;
-    let status = status.parse().ok().filter(|status| (400..600).contains(status));
-    Ok((status.ok_or_else(expected)?, path(file)?))
+    Ok((parse::error_status(status).ok_or_else(expected)?, parse::path(file)?))
 }
 
 fn cache_control(text: &str) -> Result<CacheControl, String> {
     let (prefix, value) = match text.split_once('=') {
-        Some((path, value)) if path.starts_with('/') => (prefix(path)?, value),
+        Some((path, value)) if path.starts_with('/') => (parse::prefix(path)?, value),
         _ if text.starts_with('/') => return Err("expected `=` and a value after it".to_owned()),
         _ => (Prefix(Vec::new()), text),
     };
-    if value.trim().is_empty() {
-        return Err("expected a value, such as \"max-age=3600\"".to_owned());
-    }
-    CacheControl::new(prefix.0, value.trim().to_owned()).map_err(|error| error.to_string())
+    parse::cache_control(prefix, value)
 }
 
 impl FileFlags {

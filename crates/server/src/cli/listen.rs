@@ -5,16 +5,13 @@ use std::net::SocketAddr;
 use clap::{Args, ValueEnum};
 use sluicegate::{Strategy, Way};
 
+use crate::config::{LISTEN, parse};
 use crate::serve::Plan;
-
-/// The address that every command listens on unless it is told otherwise: this
-/// host alone.
-const LISTEN: &str = "127.0.0.1:8080";
 
 #[derive(Debug, Args)]
 pub(super) struct Listen {
     /// Address and port to listen on; may be given several times.
-    #[arg(long = "listen", value_name = "ADDRESS:PORT", default_value = LISTEN, value_parser = address)]
+    #[arg(long = "listen", value_name = "ADDRESS:PORT", default_value = LISTEN, value_parser = parse::address)]
     addresses: Vec<SocketAddr>,
     /// Threads that serve connections [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -46,13 +43,6 @@ impl StrategyName {
         };
         Strategy { forced, ..Strategy::default() }
     }
-}
-
-/// An address and a port, as `--listen` takes them.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "expected an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned()
-    })
 }
 
 impl Listen {

@@ -3,7 +3,8 @@
 mod files;
 mod listen;
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -72,9 +73,26 @@ pub(crate) fn run() -> Result<()> {
             Ok(())
         }
         Command::Run { config } => config::load(&config).map(drop),
-        Command::Check { config } => config::load(&config).map(drop),
+        Command::Check { config } => check(&config),
         Command::Doctor => doctor::run(),
     }
+}
+
+/// Reads a configuration and tells that nothing is wrong with it.
+fn check(path: &Path) -> Result<()> {
+    let config = config::load(path)?;
+    let routes: usize = config.sites.iter().map(|site| site.routes.len()).sum();
+    let counted = |count: usize, noun: &str, plural: &str| {
+        format!("{count} {noun}{}", if count == 1 { "" } else { plural })
+    };
+    let line = format!(
+        "{}: correct: {}, {}, {}",
+        path.display(),
+        counted(config.sites.len(), "site", "s"),
+        counted(routes, "route", "s"),
+        counted(config.listen.len(), "address", "es"),
+    );
+    writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
 }
 
 #[cfg(test)]

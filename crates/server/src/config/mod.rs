@@ -1,22 +1,168 @@
 //! The configuration file: from its text to what it says, or to every mistake
 //! in it.
+//!
+//! `toml` reads the text and knows where everything stands; `table` takes values
+//! of the expected types out of it; `top`, `site`, `rules`, `files` and `answers`
+//! make of them what `model` has; `reach` looks at what sites and routes are to
+//! each other. Each notes what is wrong and goes on.
 #![allow(dead_code, unused_imports)] // Until the program uses all of it.
 
+mod answers;
+mod files;
+mod host;
+mod mistakes;
 mod model;
+pub(crate) mod parse;
+mod reach;
+mod rules;
+mod schema;
+mod site;
+mod source;
+mod table;
+mod top;
 
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use toml::de::DeTable;
+
+use self::mistakes::{Mistake, Mistakes};
+use self::source::Source;
+use self::table::{Reader, Table};
 
 pub(crate) use self::model::{
     Access, AccessLog, Action, Config, HeaderRules, Host, LogFormat, LogTo, Match, Redirect, Route,
     Site,
 };
 
-/// Reads the file at `path`.
+/// The address that is listened on unless another one is named: this host alone.
+pub(crate) const LISTEN: &str = "127.0.0.1:8080";
+
+/// The largest file that is read: 50,000 sites take about so much.
+const LARGEST: u64 = 8 << 20;
+
+/// Reads the file at `path`. Relative paths in it are relative to its directory.
 ///
 /// # Errors
 /// All mistakes together, each with its file, line and column.
 pub(crate) fn load(path: &Path) -> Result<Config> {
-    bail!("cannot read {}", path.display())
+    let text = read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let text = match String::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let message = "this is not UTF-8; expected a text file".to_owned();
+            let mistake = Mistake { span: at..at + 1, message, is_absence: false };
+            let source = Source::new(path, &text);
+            bail!(Mistakes::of(&source, vec![mistake]).context("a mistake without a place")?);
+        }
+    };
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let source = Source::new(path, &text);
+    let mut config = understand(&source, whole.parent().unwrap_or(Path::new("/")))?;
+    config.path = whole;
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow::anyhow!("there is no such file"),
+        ErrorKind::PermissionDenied => anyhow::anyhow!("permission denied"),
+        _ => error.into(),
+    })?;
+    if file.metadata()?.is_dir() {
+        bail!("it is a directory; expected a file such as sluicegate.toml");
+    }
+    let mut text = Vec::new();
+    // One byte more tells a file that is too large from one that just fits.
+    file.take(LARGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        bail!("it has more than {} MiB, which is no configuration", LARGEST >> 20);
+    }
+    Ok(text)
+}
+
+/// What a text says.
+///
+/// # Errors
+/// All mistakes together.
+fn understand(source: &Source<'_>, directory: &Path) -> Result<Config, Mistakes> {
+    let (document, errors) = DeTable::parse_recoverable(source.text);
+    let reader =
+        Reader { source, directory, mistakes: RefCell::default(), roots: RefCell::default() };
+    let config = document_of(&reader, &document);
+    let mut mistakes = reader.mistakes.into_inner();
+    if !errors.is_empty() {
+        // What stands in a line that could not be read, or is missing, may only
+        // seem to be wrong.
+        let line = |at| source.place(at).line;
+        let broken: HashSet<usize> =
+            errors.iter().filter_map(|error| error.span()).map(|span| line(span.start)).collect();
+        mistakes
+            .retain(|mistake| !mistake.is_absence && !broken.contains(&line(mistake.span.start)));
+    }
+    mistakes.extend(errors.iter().map(|error| {
+        let end = source.text.len();
+        let span = error.span().unwrap_or(end..end);
+        Mistake { span, message: error.message().to_owned(), is_absence: false }
+    }));
+    match Mistakes::of(source, mistakes) {
+        None => Ok(config),
+        Some(mistakes) => Err(mistakes),
+    }
+}
+
+/// What the document says where it is right.
+fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Config {
+    let top = Table::new(reader, 0..0, document.get_ref(), &schema::TOP);
+    let listen = top.get("listen");
+    let mut addresses = listen.map(|item| top::listen(reader, &item)).unwrap_or_default();
+    let admin = top::admin(reader, &top);
+    let (strategy, locality) = top::send(reader, &top);
+    let (limits, drain) = top::limits(reader, &top);
+    let tables = match top.get("site") {
+        Some(item) => item.tables(reader, &schema::SITE),
+        None => {
+            reader.absence(0..0, "there is no site; expected `[[site]]`");
+            Vec::new()
+        }
+    };
+    let sites: Vec<_> = tables.iter().map(|table| site::site(reader, table)).collect();
+    if listen.is_none()
+        && sites.iter().all(|site| !site.has_listen)
+        && let Ok(default) = LISTEN.parse::<SocketAddr>()
+    {
+        addresses.push(toml::Spanned::new(0..0, default));
+    }
+    let listened = reach::addresses(reader, &addresses, admin.as_ref(), &sites);
+    if listen.is_some() {
+        reach::idle_addresses(reader, &addresses, &sites);
+    }
+    reach::doubled_sites(reader, &sites);
+    for site in &sites {
+        reach::routes(reader, site);
+    }
+    let finish = |site: site::ReadSite| {
+        let line = reader.line(site.span.start);
+        site.finish(line)
+    };
+    Config {
+        path: reader.source.path.to_owned(),
+        listen: listened,
+        workers: top::workers(reader, &top),
+        user: top::user(reader, &top),
+        admin: admin.map(toml::Spanned::into_inner),
+        access_log: top::access_log(reader, &top),
+        strategy,
+        locality,
+        limits,
+        drain,
+        sites: sites.into_iter().map(finish).collect(),
+    }
 }

@@ -52,18 +52,10 @@ impl Directory {
         let root = Root::open(path, options.links)?;
         let pages = options.error_pages.iter().map(|(_, page)| page);
         for named in options.fallback.iter().chain(pages) {
-            let looked = lookup::look(&root, named);
-            let reason = match looked {
-                Ok(stamp) if stamp.kind != Kind::Regular => "is no regular file".to_owned(),
-                // It must be there to be read, too.
-                Ok(_) => match lookup::open_beneath(&root, named, Access::Read) {
-                    Ok(_) => continue,
-                    Err(refusal) => refusal.to_string(),
-                },
-                Err(refusal) => refusal.to_string(),
-            };
-            let message = format!("`{}` beneath it {reason}", named.escape_ascii());
-            return Err(io::Error::other(message));
+            if let Err(reason) = readable(&root, named) {
+                let message = format!("`{}` beneath it {reason}", named.escape_ascii());
+                return Err(io::Error::other(message));
+            }
         }
         // Where the limit cannot be told, it is the least that systems have.
         let limit = raise_descriptors().unwrap_or(1024);
@@ -86,6 +78,22 @@ impl Directory {
     pub(crate) fn worker(self: &Arc<Self>) -> Files {
         let cache = RefCell::new(Cache::new(self.budget));
         Files { directory: Arc::clone(self), cache, path: RefCell::default() }
+    }
+}
+
+/// Looks whether the path `named`, a normal form, is a file that can be read.
+///
+/// # Errors
+/// Why it is none, in words that follow its name.
+pub(crate) fn readable(root: &Root, named: &[u8]) -> Result<(), String> {
+    match lookup::look(root, named) {
+        Ok(stamp) if stamp.kind != Kind::Regular => Err("is no regular file".to_owned()),
+        // It must be there to be read, too.
+        Ok(_) => match lookup::open_beneath(root, named, Access::Read) {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(refusal.to_string()),
+        },
+        Err(refusal) => Err(refusal.to_string()),
     }
 }
 

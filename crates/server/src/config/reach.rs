@@ -1,0 +1,240 @@
+//! Whether everything that is configured can be reached: addresses, sites and
+//! routes, beside each other. All of it in time linear to the file.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::model::{Host, Match};
+use super::site::{ReadRoute, ReadSite};
+use super::table::Reader;
+
+/// Who has claimed which addresses, for each of several keys. An address that
+/// stands for all of its family (`0.0.0.0`) overlaps with every other of the
+/// same port; families do not overlap, since IPv6 sockets take no IPv4 here.
+#[derive(Debug)]
+struct Claims<K, T> {
+    exact: HashMap<(K, SocketAddr), T>,
+    /// By family and port: the one for the whole family, and the first of any.
+    whole: HashMap<(K, bool, u16), T>,
+    any: HashMap<(K, bool, u16), T>,
+}
+
+impl<K: Copy + Eq + Hash, T: Copy> Claims<K, T> {
+    fn new() -> Self {
+        Claims { exact: HashMap::new(), whole: HashMap::new(), any: HashMap::new() }
+    }
+
+    /// Claims an address, or returns whoever has claimed it.
+    fn claim(&mut self, key: K, address: SocketAddr, who: T) -> Result<(), T> {
+        // A port of the kernel's choice is another one each time.
+        if address.port() == 0 {
+            return Ok(());
+        }
+        if let Some(before) = self.exact.get(&(key, address)) {
+            return Err(*before);
+        }
+        let family = (key, address.is_ipv6(), address.port());
+        let beside = if address.ip().is_unspecified() { &self.any } else { &self.whole };
+        if let Some(before) = beside.get(&family) {
+            return Err(*before);
+        }
+        self.exact.insert((key, address), who);
+        self.any.entry(family).or_insert(who);
+        if address.ip().is_unspecified() {
+            self.whole.insert(family, who);
+        }
+        Ok(())
+    }
+
+    /// Whether the address, or all of its family, is claimed.
+    fn covers(&self, key: K, address: SocketAddr) -> bool {
+        let family = (key, address.is_ipv6(), address.port());
+        self.exact.contains_key(&(key, address)) || self.whole.contains_key(&family)
+    }
+}
+
+/// What is listened on: the addresses of the top level, and those of sites that
+/// these do not cover. Notes overlapping ones.
+pub(super) fn addresses(
+    reader: &Reader<'_>,
+    top: &[Spanned<SocketAddr>],
+    admin: Option<&Spanned<SocketAddr>>,
+    sites: &[ReadSite],
+) -> Vec<SocketAddr> {
+    let mut claims = Claims::new();
+    let mut all = Vec::new();
+    for address in top {
+        let value = *address.get_ref();
+        match claims.claim((), value, address.span().start) {
+            Ok(()) => all.push(value),
+            Err(before) => {
+                let line = reader.line(before);
+                let message = format_args!("`{value}` overlaps with an address of line {line}");
+                reader.mistake(address.span(), message);
+            }
+        }
+    }
+    let mut more: Vec<&Spanned<SocketAddr>> = Vec::new();
+    for site in sites {
+        let mut own = Claims::new();
+        for address in &site.listen {
+            let value = *address.get_ref();
+            if value.port() == 0 {
+                let message = "`0` is any port; expected the port that this site is reached at";
+                reader.mistake(address.span(), message);
+            } else if let Err(before) = own.claim((), value, address.span().start) {
+                let line = reader.line(before);
+                let message = format_args!("`{value}` overlaps with an address of line {line}");
+                reader.mistake(address.span(), message);
+            } else {
+                more.push(address);
+            }
+        }
+    }
+    // Those for a whole family first: they take in the others.
+    more.sort_by_key(|address| !address.get_ref().ip().is_unspecified());
+    for address in more {
+        let value = *address.get_ref();
+        if claims.covers((), value) {
+            continue;
+        }
+        match claims.claim((), value, address.span().start) {
+            Ok(()) => all.push(value),
+            Err(before) => {
+                let line = reader.line(before);
+                let message = format_args!("`{value}` overlaps with an address of line {line}");
+                reader.mistake(address.span(), message);
+            }
+        }
+    }
+    if let Some(admin) = admin
+        && let Err(before) = claims.claim((), *admin.get_ref(), admin.span().start)
+    {
+        let (value, line) = (admin.get_ref(), reader.line(before));
+        let message = format_args!("`{value}` overlaps with an address of line {line}");
+        reader.mistake(admin.span(), message);
+    }
+    all
+}
+
+/// Notes addresses of the top level at which there is no site.
+pub(super) fn idle_addresses(reader: &Reader<'_>, top: &[Spanned<SocketAddr>], sites: &[ReadSite]) {
+    if sites.is_empty() || sites.iter().any(|site| !site.has_listen) {
+        return;
+    }
+    let mut claims = Claims::new();
+    for address in sites.iter().flat_map(|site| &site.listen) {
+        let _ = claims.claim((), *address.get_ref(), ());
+    }
+    for address in top {
+        let value = *address.get_ref();
+        // Claimed as a whole family, any address of it is enough.
+        if claims.claim((), value, ()).is_ok() {
+            let message =
+                format_args!("no site is reached at `{value}`; each has its own `listen`");
+            reader.mistake(address.span(), message);
+        }
+    }
+}
+
+/// Notes hosts, and defaults, that two sites have at the same address.
+pub(super) fn doubled_sites(reader: &Reader<'_>, sites: &[ReadSite]) {
+    let mut claims: Claims<Option<&Host>, usize> = Claims::new();
+    // Sites at all addresses, and the first of all sites, by host.
+    let mut everywhere = HashMap::new();
+    let mut anywhere = HashMap::new();
+    for site in sites {
+        let mut keys: Vec<(Option<&Host>, Range<usize>)> = Vec::new();
+        for host in &site.hosts {
+            keys.push((Some(host.get_ref()), host.span()));
+        }
+        if !site.has_hosts {
+            keys.push((None, site.span.clone()));
+        }
+        let mut own = HashMap::new();
+        for (key, span) in keys {
+            if let Some(host) = key
+                && own.insert(host, ()).is_some()
+            {
+                reader.mistake(span, format_args!("{} is in this list already", shown(host)));
+                continue;
+            }
+            let mut before = everywhere.get(&key).copied();
+            if site.has_listen {
+                for address in &site.listen {
+                    let claimed = claims.claim(key, *address.get_ref(), span.start);
+                    before = before.or(claimed.err());
+                }
+            } else {
+                before = before.or(anywhere.get(&key).copied());
+                everywhere.entry(key).or_insert(span.start);
+            }
+            anywhere.entry(key).or_insert(span.start);
+            let Some(line) = before.map(|at| reader.line(at)) else { continue };
+            match key {
+                Some(host) => reader.mistake(
+                    span,
+                    format_args!(
+                        "{} is the host of another site at the same addresses, in line {line}",
+                        shown(host)
+                    ),
+                ),
+                None => reader.mistake(
+                    span,
+                    format_args!(
+                        "a second default site; the one of line {line} has no `hosts` either, \
+                         at the same addresses"
+                    ),
+                ),
+            }
+        }
+    }
+}
+
+fn shown(host: &Host) -> String {
+    match host {
+        Host::Name(name) => format!("`{name}`"),
+        Host::Wildcard(name) => format!("`*.{name}`"),
+    }
+}
+
+/// Notes the routes of a site that no path comes to.
+pub(super) fn routes(reader: &Reader<'_>, site: &ReadSite) {
+    let mut known: HashMap<&Match, usize> = HashMap::new();
+    for read in &site.routes {
+        let ReadRoute { span, text, route, .. } = read;
+        let before = match known.entry(&route.matches) {
+            Entry::Occupied(before) => {
+                let line = reader.line(*before.get());
+                let message =
+                    format!("no path comes here: the route of line {line} has `{text}`, too");
+                reader.mistake(span.clone(), message);
+                continue;
+            }
+            Entry::Vacant(room) => {
+                room.insert(span.start);
+                &route.matches
+            }
+        };
+        // A suffix that an earlier one is the end of.
+        let Match::Suffix(suffix) = before else { continue };
+        let shorter = (1..suffix.len()).find_map(|at| {
+            let end = suffix.get(at..)?.to_vec();
+            let before = known.get(&Match::Suffix(end.clone()))?;
+            Some((end, reader.line(*before)))
+        });
+        if let Some((end, line)) = shorter {
+            let end = String::from_utf8_lossy(&end);
+            let message = format_args!(
+                "no path comes here: `*{end}` of line {line} takes all of `{text}`; \
+                 expected the longer suffix first"
+            );
+            reader.mistake(span.clone(), message);
+        }
+    }
+}
