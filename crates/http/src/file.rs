@@ -93,13 +93,12 @@ impl FileResponse {
         metadata: &FileMetadata,
         content: impl FnOnce(&Fields) -> Content,
     ) -> Self {
-        let validators =
-            if metadata.without_validators { Validators::default() } else { validators(stamp) };
+        let validators = metadata.told(validators(stamp));
         let unchanged = metadata.unchanged(&validators);
         let partial = metadata.partial(&unchanged);
         // One that does not fit a header is left out: a client may then guess.
-        let content_type =
-            metadata.content_type.clone().filter(|of| Fields::default().add("A", of).is_ok());
+        let content_type = metadata.rules.content_type(metadata.content_type.clone());
+        let content_type = content_type.filter(|of| Fields::default().add("A", of).is_ok());
         let mut full = Fields::default();
         if let Some(content_type) = &content_type {
             // It was just found to fit.

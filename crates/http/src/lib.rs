@@ -55,6 +55,8 @@ pub mod request;
 
 pub mod response;
 
+mod rules;
+
 mod prepared;
 
 pub mod file;
@@ -80,4 +82,5 @@ pub use prepared::Prepared;
 pub use range::{ContentRange, RangeSet};
 pub use request::{Endpoints, Request};
 pub use response::{BadField, Body, BodyFailure, BodySource, Fields, Frame, Response};
+pub use rules::FieldRules;
 pub use scan::{HeadScanner, Scan};

@@ -9,6 +9,7 @@ use sluicegate::Segment;
 use thiserror::Error;
 
 use crate::prepared::Prepared;
+use crate::rules::FieldRules;
 
 /// A header field that may not be sent.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -33,7 +34,7 @@ const RESERVED: [&str; 6] =
     ["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"];
 
 /// Header lines, checked when they are added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fields {
     lines: Vec<u8>,
 }
@@ -77,6 +78,27 @@ impl Fields {
             }
         }
         self.lines = kept;
+    }
+
+    /// Name and whole line of each field.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.lines.split_inclusive(|&byte| byte == b'\n').map(|line| {
+            // The name is a token: it was checked when the line was added.
+            let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+            (str::from_utf8(name).unwrap_or_default(), line)
+        })
+    }
+
+    /// Adds a line of other fields.
+    pub(crate) fn push_line(&mut self, line: &[u8]) {
+        self.lines.extend_from_slice(line);
+    }
+
+    /// The value of the first field of that name, in any case.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        let (found, line) = self.lines().find(|(found, _)| found.eq_ignore_ascii_case(name))?;
+        line.get(found.len() + 2..)?.strip_suffix(b"\r\n")
     }
 
     /// The lines as they are sent.
@@ -253,6 +275,35 @@ impl Response {
         match &mut self.kind {
             Kind::Built { fields, .. } => fields.add(name, value),
             Kind::Prepared(..) => Ok(()),
+        }
+    }
+
+    /// Does what an operator wants of the header fields. Has no effect on a
+    /// prepared answer: whoever composes one knows the rules.
+    pub fn apply(&mut self, rules: &FieldRules) {
+        if rules.is_empty() {
+            return;
+        }
+        if let Kind::Built { fields, .. } = &mut self.kind {
+            // A type is of content: what has none gets none. And nobody can
+            // take several ranges apart without their own.
+            match fields.value("Content-Type") {
+                None => rules.apply_but_type(fields),
+                Some(ours) if ours.starts_with(b"multipart/byteranges") => {
+                    rules.apply_but_type(fields);
+                }
+                Some(_) => rules.apply(fields),
+            }
+        }
+    }
+
+    /// The value of the first header field of that name, but for those that the
+    /// engine writes; `None` for a prepared answer.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        match &self.kind {
+            Kind::Built { fields, .. } => fields.value(name),
+            Kind::Prepared(..) => None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! What is said of a file beside its bytes.
 
+use std::sync::Arc;
+
 use crate::response::{BadField, Fields};
-use crate::{Coding, Validators};
+use crate::{Coding, FieldRules, Validators};
 
 /// What a response says of a file beside its bytes and its version: its
 /// representation metadata (RFC 9110 section 8) and how it may be cached.
@@ -13,6 +15,7 @@ pub struct FileMetadata {
     varies_by_coding: bool,
     cache_control: Option<String>,
     pub(super) without_validators: bool,
+    pub(super) rules: Arc<FieldRules>,
 }
 
 impl FileMetadata {
@@ -74,6 +77,27 @@ impl FileMetadata {
         self
     }
 
+    /// With these rules over all of it. A validator that is not sent, or not as
+    /// it is, is no validator: no condition is answered by it.
+    #[must_use]
+    pub fn rules(mut self, rules: Arc<FieldRules>) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// Those of `validators` that clients are told.
+    pub(super) fn told(&self, validators: Validators) -> Validators {
+        if self.without_validators {
+            return Validators::default();
+        }
+        if !self.rules.touch("etag") && !self.rules.touch("last-modified") {
+            return validators;
+        }
+        let etag = validators.etag().filter(|_| !self.rules.touch("etag")).copied();
+        let modified = validators.last_modified().filter(|_| !self.rules.touch("last-modified"));
+        Validators::new(etag, modified)
+    }
+
     /// Fields of 304: what a 200 would tell a cache. RFC 9110 section 15.4.5.
     pub(super) fn unchanged(&self, validators: &Validators) -> Fields {
         let mut fields = Fields::default();
@@ -93,6 +117,7 @@ impl FileMetadata {
         if self.varies_by_coding {
             add("Vary", "Accept-Encoding");
         }
+        self.rules.apply_but_type(&mut fields);
         fields
     }
 
@@ -104,6 +129,7 @@ impl FileMetadata {
             let _ = fields.add("Content-Encoding", coding.name());
         }
         let _ = fields.add("Accept-Ranges", "bytes");
+        self.rules.apply_but_type(&mut fields);
         fields
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::Limits;
 use crate::response::Kind as ResponseKind;
+use crate::{FieldRules, Limits};
 
 fn stamp(len: u64) -> Stamp {
     Stamp {
@@ -213,4 +213,77 @@ fn a_page_in_place_of_another_keeps_the_status_and_the_other_fields() {
         (405, &b"Allow: GET\r\nContent-Type: text/html\r\n"[..])
     );
     assert_eq!(content_of(body).unwrap(), b"sorry");
+}
+
+/// The head of the answer to a GET with `fields`, by a file in memory.
+fn head_by(rules: &FieldRules, fields: &str) -> String {
+    let metadata = FileMetadata::new()
+        .content_type("text/plain")
+        .varies_by_coding()
+        .cache_control("max-age=9")
+        .unwrap()
+        .rules(Arc::new(rules.clone()));
+    let file = FileResponse::from_memory(b"0123456789", &stamp(10), &metadata);
+    let mut response = file.respond(&request(fields));
+    response.apply(rules);
+    match response.kind {
+        ResponseKind::Prepared(prepared, _) => {
+            String::from_utf8(prepared.parts().0.to_vec()).unwrap()
+        }
+        ResponseKind::Built { fields, .. } => {
+            String::from_utf8(fields.as_bytes().to_vec()).unwrap()
+        }
+    }
+}
+
+#[test]
+fn rules_are_in_every_answer_once() {
+    let mut add = Fields::default();
+    for (name, value) in [
+        ("X-Site", "a"),
+        ("Cache-Control", "no-store"),
+        ("Content-Type", "b/c"),
+        ("Vary", "Origin"),
+    ] {
+        add.add(name, value).unwrap();
+    }
+    let rules = FieldRules::new(&add, &["Accept-Ranges".to_owned()]);
+    let unchanged = format!("If-None-Match: {}\r\n", tag());
+    for (asked, content_type) in [
+        ("", Some("b/c")),
+        ("Range: bytes=1-2\r\n", Some("b/c")),
+        ("Range: bytes=1-2,4-5\r\n", Some("multipart/byteranges; boundary=")),
+        ("Range: bytes=99-\r\n", Some("b/c")),
+        ("If-Match: \"other\"\r\n", Some("b/c")),
+        (&unchanged, None),
+    ] {
+        let head = head_by(&rules, asked);
+        let count = |line: &str| head.matches(line).count();
+        assert_eq!((count("X-Site: a\r\n"), count("Vary: Origin\r\n")), (1, 1), "{asked}{head}");
+        assert_eq!((count("Cache-Control: no-store"), count("Cache-Control")), (1, 1), "{head}");
+        assert_eq!(count("Accept-Ranges"), 0, "{asked}{head}");
+        let expected = usize::from(content_type.is_some());
+        let line = format!("Content-Type: {}", content_type.unwrap_or_default());
+        assert_eq!((count(&line), count("Content-Type")), (expected, expected), "{asked}{head}");
+        let is_error = asked.contains("99") || asked.contains("other");
+        assert_eq!(count("Vary: Accept-Encoding"), usize::from(!is_error), "{asked}{head}");
+    }
+}
+
+#[test]
+fn a_validator_that_is_not_sent_answers_no_condition() {
+    let since = "If-Modified-Since: Sun, 09 Sep 2001 01:46:40 GMT\r\n";
+    let none_match = format!("If-None-Match: {}\r\n", tag());
+    let status = |removed: &str, asked: &str| {
+        let rules = FieldRules::new(&Fields::default(), &[removed.to_owned()]);
+        let metadata = FileMetadata::new().rules(Arc::new(rules));
+        let file = FileResponse::from_memory(b"0123456789", &stamp(10), &metadata);
+        file.respond(&request(asked)).status()
+    };
+    assert_eq!((status("etag", &none_match), status("etag", since)), (200, 304));
+    let removed = "Last-Modified";
+    assert_eq!((status(removed, &none_match), status(removed, since)), (304, 200));
+    let rules = FieldRules::new(&Fields::default(), &["ETag".to_owned()]);
+    let head = head_by(&rules, "");
+    assert!(!head.contains("ETag") && head.contains("Last-Modified: "), "{head}");
 }
