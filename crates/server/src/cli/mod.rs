@@ -7,13 +7,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use self::files::FileFlags;
 use self::listen::Listen;
-use crate::files::Directory;
 use crate::log::tell;
+use crate::site::Sites;
 use crate::{config, doctor, serve};
 
 /// A web server that moves bodies of any size in fixed memory.
@@ -60,16 +60,14 @@ pub(crate) fn run() -> Result<()> {
             let options = files.options()?;
             // Opened here so that a mistake is told before anything listens.
             let plan = listen.plan();
-            let files = Directory::open(&directory, options, plan.workers)
-                .with_context(|| format!("cannot serve `{}`", directory.display()))?;
-            let files = Arc::new(files);
-            let named = files.path().display().to_string();
+            let sites = Sites::of_directory(&directory, options, plan.workers)?;
+            let named = std::path::absolute(&directory).unwrap_or(directory);
             let sent = {
-                let files = Arc::clone(&files);
-                serve::run(&plan, &named, move || Ok(files.worker()))?
+                let sites = Arc::clone(&sites);
+                serve::run(&plan, &named.display().to_string(), move || Ok(sites.worker()))?
             };
             tell(format_args!("sent {} bytes: {sent}", sent.total()));
-            tell(format_args!("{}", files.counters()));
+            tell(format_args!("{}", sites.counters()));
             Ok(())
         }
         Command::Run { config } => config::load(&config).map(drop),

@@ -1,16 +1,18 @@
 //! Files that were asked for before: open, or small and in memory.
 
+use std::hash::{Hash, Hasher};
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quick_cache::Weighter;
 use quick_cache::unsync;
+use quick_cache::{Equivalent, Weighter};
 use sluicegate::file::stamp;
 use sluicegate_http::Coding;
 
 use super::Directory;
-use super::counters::Lookup;
+use super::counters::{Counters, Lookup, WorkerCounters};
 use super::lookup::{self, Entry, Found, Refusal};
 use super::settled::Age;
 
@@ -36,7 +38,7 @@ const SMALL_FILES: usize = 1024;
 
 /// What one worker's caches may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     memory: u64,
     descriptors: usize,
 }
@@ -44,7 +46,7 @@ pub(super) struct Budget {
 impl Budget {
     /// The share of one of `workers` in a process that may have `limit` open
     /// descriptors.
-    pub(super) fn share(workers: usize, limit: u64) -> Self {
+    pub(crate) fn share(workers: usize, limit: u64) -> Self {
         let workers = workers.max(1) as u64;
         let descriptors = DESCRIPTORS.min(limit / OF_LIMIT) / workers;
         Budget {
@@ -54,108 +56,142 @@ impl Budget {
     }
 }
 
+/// Which file of which directory, as itself or as a compressed neighbour: that
+/// is kept under the name of its original, since as itself it has another type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    place: Place,
+    path: Box<[u8]>,
+}
+
+/// As [`Key`], to look for.
+#[derive(Clone, Copy, Debug)]
+struct Wanted<'a> {
+    place: Place,
+    path: &'a [u8],
+}
+
+/// The directory's number, and the coding's above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(u64);
+
+impl Place {
+    fn new(directory: u32, coding: Coding) -> Self {
+        Place(u64::from(directory) | (coding as u64) << 32)
+    }
+
+    fn directory(self) -> u32 {
+        // The lower half.
+        (self.0 & u64::from(u32::MAX)) as u32
+    }
+}
+
+impl Hash for Wanted<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The path ends what is hashed, so its length need not be in it.
+        state.write_u64(self.place.0);
+        state.write(self.path);
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Wanted { place: self.place, path: &self.path }.hash(state);
+    }
+}
+
+impl Equivalent<Key> for Wanted<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.place == key.place && *self.path == *key.path
+    }
+}
+
+impl From<Wanted<'_>> for Key {
+    fn from(wanted: Wanted<'_>) -> Self {
+        Key { place: wanted.place, path: wanted.path.into() }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct ByMemory;
 
-impl Weighter<Box<[u8]>, Rc<Entry>> for ByMemory {
-    fn weight(&self, key: &Box<[u8]>, entry: &Rc<Entry>) -> u64 {
-        OVERHEAD + key.len() as u64 + entry.response.memory() as u64
+impl Weighter<Key, Rc<Entry>> for ByMemory {
+    fn weight(&self, key: &Key, entry: &Rc<Entry>) -> u64 {
+        OVERHEAD + key.path.len() as u64 + entry.response.memory() as u64
     }
 }
 
-/// Two caches with bounds of their own: small files in bytes, open descriptors
-/// in number. Both resist scans (S3-FIFO): a file asked for once leaves before
-/// those that are asked for again.
-///
-/// A compressed neighbour is kept under the name of what it is a neighbour of,
-/// a NUL, and the coding's name: as itself it has another type.
+/// What one worker keeps of the files of all directories, in two caches with
+/// bounds of their own: small files in bytes, open descriptors in number. Both
+/// resist scans (S3-FIFO): a file asked for once leaves before those that are
+/// asked for again.
 #[derive(Debug)]
-pub(super) struct Cache {
-    small: unsync::Cache<Box<[u8]>, Rc<Entry>, ByMemory>,
-    open: unsync::Cache<Box<[u8]>, Rc<Entry>>,
-    /// Room for the keys of compressed neighbours.
-    key: Vec<u8>,
+pub(crate) struct Cache {
+    small: unsync::Cache<Key, Rc<Entry>, ByMemory>,
+    open: unsync::Cache<Key, Rc<Entry>>,
+    counters: Arc<WorkerCounters>,
 }
 
 impl Cache {
-    pub(super) fn new(budget: Budget) -> Self {
+    /// Empty; what it finds is counted in `counters`.
+    pub(crate) fn new(budget: Budget, counters: &Counters) -> Self {
         Cache {
             small: unsync::Cache::with_weighter(SMALL_FILES, budget.memory, ByMemory),
             open: unsync::Cache::new(budget.descriptors),
-            key: Vec::new(),
+            counters: counters.worker(),
         }
     }
 
-    /// What is at `path`, a normal form without a slash at its end.
-    pub(super) fn find(&mut self, directory: &Directory, path: &[u8]) -> Result<Found, Refusal> {
-        self.find_as(directory, path, path, Coding::Identity)
-    }
-
-    /// The neighbour of `path` that is coded with `coding`.
-    pub(super) fn find_coded(
+    /// What is at `path`, a normal form without a slash at its end, or the
+    /// neighbour of it that is coded with `coding`.
+    pub(super) fn find(
         &mut self,
         directory: &Directory,
         path: &[u8],
         coding: Coding,
     ) -> Result<Found, Refusal> {
-        let mut key = std::mem::take(&mut self.key);
-        key.clear();
-        for part in [path, b"\0", coding.name().as_bytes()] {
-            key.extend_from_slice(part);
-        }
-        let found = self.find_as(directory, &key, path, coding);
-        self.key = key;
-        found
-    }
-
-    fn find_as(
-        &mut self,
-        directory: &Directory,
-        key: &[u8],
-        path: &[u8],
-        coding: Coding,
-    ) -> Result<Found, Refusal> {
-        let small = self.small.get(key).map(|entry| (entry, Lookup::Memory));
-        let kept = small.or_else(|| self.open.get(key).map(|entry| (entry, Lookup::Open)));
+        let wanted = Wanted { place: Place::new(directory.number, coding), path };
+        let small = self.small.get(&wanted).map(|entry| (entry, Lookup::Memory));
+        let kept = small.or_else(|| self.open.get(&wanted).map(|entry| (entry, Lookup::Open)));
         let mut unsettled = None;
         if let Some((entry, lookup)) = kept {
             let entry = Rc::clone(entry);
             match look_again(directory, path, coding, &entry) {
                 Seen::Same => {
-                    directory.counters.count(lookup);
+                    self.counters.count(lookup);
                     return Ok(Found::File(entry));
                 }
                 Seen::Unsettled => unsettled = Some((entry, lookup)),
-                Seen::Changed => directory.counters.count(Lookup::Changed),
+                Seen::Changed => self.counters.count(Lookup::Changed),
             }
         }
         let opened = match (lookup::open(directory, path, coding), unsettled) {
             // Nothing speaks against what is kept but its age.
             (Err(Refusal::Exhausted(_) | Refusal::Failed(_)), Some((entry, lookup))) => {
-                directory.counters.count(lookup);
+                self.counters.count(lookup);
                 return Ok(Found::File(entry));
             }
             (opened, _) => opened,
         };
         // A file that grew or shrank belongs to the other cache now.
-        self.small.remove(key);
-        self.open.remove(key);
+        self.small.remove(&wanted);
+        self.open.remove(&wanted);
         let Some(entry) = opened? else {
             return Ok(Found::Directory);
         };
-        directory.counters.count(Lookup::Opened);
+        self.counters.count(Lookup::Opened);
         let entry = Rc::new(entry);
         if entry.response.file().is_some() {
-            self.open.insert(key.into(), Rc::clone(&entry));
+            self.open.insert(wanted.into(), Rc::clone(&entry));
         } else if entry.age != Age::Fresh {
-            self.small.insert(key.into(), Rc::clone(&entry));
+            self.small.insert(wanted.into(), Rc::clone(&entry));
         }
         Ok(Found::File(entry))
     }
 
     /// Lets go of files that nobody asked for lately, and of those that were
     /// deleted: their descriptors keep their space on the disk.
-    pub(super) fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) {
         let now = Instant::now();
         self.open.retain(|_, entry| {
             let is_there =
@@ -163,6 +199,19 @@ impl Cache {
             now.duration_since(entry.checked.get()) < UNUSED
                 && entry.response.file().is_some_and(is_there)
         });
+        self.tell();
+    }
+
+    /// Lets go of the files of directories that are served no more.
+    pub(crate) fn keep(&mut self, is_served: impl Fn(u32) -> bool) {
+        self.small.retain(|key, _| is_served(key.place.directory()));
+        self.open.retain(|key, _| is_served(key.place.directory()));
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let (files, open) = (self.small.len() as u64, self.open.len() as u64);
+        self.counters.keeps([self.small.weight(), files, open]);
     }
 }
 

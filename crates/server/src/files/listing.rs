@@ -48,17 +48,19 @@ struct Listing {
     more: bool,
 }
 
-/// Lists the directory at `path`, a normal form beneath `root`.
+/// Lists the directory at `path`, a normal form beneath `root`. Clients know it
+/// by the normal form `shown`.
 pub(super) fn answer(
     root: &Root,
     path: &[u8],
+    shown: &[u8],
     query: Option<&str>,
     dotfiles: bool,
 ) -> Result<Response, Refusal> {
     let mut listing = read(root, path, dotfiles, NAMES)?;
     let order = Order::of(query);
     order.sort(&mut listing.items);
-    let page = page::render(path, &listing, order);
+    let page = page::render(shown, &listing, order);
     let mut response = Response::new(200).with_body(Body::Segment(Segment::given(page)));
     for (name, value) in [
         ("Content-Type", "text/html; charset=utf-8"),

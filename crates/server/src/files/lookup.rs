@@ -230,7 +230,7 @@ fn metadata(
     coding: Coding,
     neighbours: Neighbours,
 ) -> FileMetadata {
-    let mut metadata = FileMetadata::new().coding(coding);
+    let mut metadata = FileMetadata::new().coding(coding).rules(Arc::clone(&directory.rules));
     if let Some(media_type) = media_type::of(path) {
         metadata = metadata.content_type(media_type);
     }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod counters;
+mod directory;
 mod listing;
 mod lookup;
 mod media_type;
@@ -10,106 +11,54 @@ mod redirect;
 mod settled;
 
 use std::cell::RefCell;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 
-use sluicegate::file::{Access, Kind, Root};
-use sluicegate::os::raise_descriptors;
+use sluicegate::file::Kind;
 use sluicegate_http::{
-    AcceptedCodings, Coding, Failure, Handler, Method, Normal, Precondition, Request, RequestHead,
-    Response, Validators, evaluate, normalise,
+    AcceptedCodings, Coding, Method, Normal, PathError, Precondition, RequestHead, Response,
+    Validators, evaluate,
 };
 
-use self::cache::{Budget, Cache};
-use self::counters::Counters;
 use self::lookup::{Entry, Found, Refusal};
 use crate::log::tell;
 
+pub(crate) use self::cache::{Budget, Cache};
+pub(crate) use self::counters::{Counters, Totals};
+pub(crate) use self::directory::{Directories, Directory, readable};
 pub(crate) use self::options::{CacheControl, Options};
+pub(crate) use self::redirect::push_encoded;
 
 /// Methods that files have. RFC 9110 section 10.2.1.
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// A directory of files, as all workers know it.
-#[derive(Debug)]
-pub(crate) struct Directory {
-    path: PathBuf,
-    root: Root,
-    options: Options,
-    counters: Counters,
-    budget: Budget,
+/// Where a request leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// Its path.
+    pub(crate) asked: Normal<'a>,
+    /// What of it is looked for beneath the root: a normal form, too.
+    pub(crate) beneath: &'a [u8],
 }
 
-impl Directory {
-    /// The files beneath `path`, for so many workers.
-    ///
-    /// # Errors
-    /// When it cannot be opened, is no directory, or lacks a file that the
-    /// options name.
-    pub(crate) fn open(path: &Path, options: Options, workers: usize) -> io::Result<Self> {
-        let root = Root::open(path, options.links)?;
-        let pages = options.error_pages.iter().map(|(_, page)| page);
-        for named in options.fallback.iter().chain(pages) {
-            if let Err(reason) = readable(&root, named) {
-                let message = format!("`{}` beneath it {reason}", named.escape_ascii());
-                return Err(io::Error::other(message));
-            }
-        }
-        // Where the limit cannot be told, it is the least that systems have.
-        let limit = raise_descriptors().unwrap_or(1024);
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let budget = Budget::share(workers, limit);
-        Ok(Directory { path, root, options, counters: Counters::default(), budget })
-    }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// How often files were found in the caches.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// The handler of one worker.
-    pub(crate) fn worker(self: &Arc<Self>) -> Files {
-        let cache = RefCell::new(Cache::new(self.budget));
-        Files { directory: Arc::clone(self), cache, path: RefCell::default() }
-    }
+/// A directory of files, with what a worker keeps of all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Files<'a> {
+    pub(crate) directory: &'a Directory,
+    pub(crate) cache: &'a RefCell<Cache>,
 }
 
-/// Looks whether the path `named`, a normal form, is a file that can be read.
-///
-/// # Errors
-/// Why it is none, in words that follow its name.
-pub(crate) fn readable(root: &Root, named: &[u8]) -> Result<(), String> {
-    match lookup::look(root, named) {
-        Ok(stamp) if stamp.kind != Kind::Regular => Err("is no regular file".to_owned()),
-        // It must be there to be read, too.
-        Ok(_) => match lookup::open_beneath(root, named, Access::Read) {
-            Ok(_) => Ok(()),
-            Err(refusal) => Err(refusal.to_string()),
-        },
-        Err(refusal) => Err(refusal.to_string()),
-    }
-}
-
-/// A directory of files, as one worker serves it.
-#[derive(Debug)]
-pub(crate) struct Files {
-    directory: Arc<Directory>,
-    cache: RefCell<Cache>,
-    /// Room for paths that are not in normal form as they come.
-    path: RefCell<Vec<u8>>,
-}
-
-impl Files {
-    fn answer(&self, head: &RequestHead) -> Response {
+impl Files<'_> {
+    /// Answers a request whose path leads to `place`, or has no normal form.
+    pub(crate) fn answer(
+        &self,
+        place: Result<Place<'_>, PathError>,
+        head: &RequestHead,
+    ) -> Response {
         let response = match head.method() {
-            Method::Get | Method::Head => self.find(head),
+            Method::Get | Method::Head => match place {
+                Ok(place) => self.find(&place, head),
+                Err(error) => Response::status_page(error.status()),
+            },
             Method::Options => allow(Response::new(204)),
             // RFC 9110 section 9.1: unknown methods 501, known ones that are
             // not allowed here 405 with Allow.
@@ -119,52 +68,55 @@ impl Files {
         self.with_own_page(response)
     }
 
+    /// A page with `status`.
+    pub(crate) fn refuse(&self, status: u16) -> Response {
+        self.with_own_page(Response::status_page(status))
+    }
+
     /// An operator's page in place of ours.
     fn with_own_page(&self, response: Response) -> Response {
         let Some(page) = self.directory.options.error_page(response.status()) else {
             return response;
         };
-        match self.cache.borrow_mut().find(&self.directory, page) {
+        match self.kept(page, Coding::Identity) {
             Ok(Found::File(page)) => page.response.in_place_of(response),
             Ok(Found::Directory) | Err(_) => response,
         }
     }
 
-    fn find(&self, head: &RequestHead) -> Response {
-        let mut room = self.path.borrow_mut();
-        let path = match normalise(head.path(), &mut room) {
-            Ok(path) => path,
-            Err(error) => return Response::status_page(error.status()),
-        };
-        match self.find_path(&path, head) {
+    fn kept(&self, path: &[u8], coding: Coding) -> Result<Found, Refusal> {
+        self.cache.borrow_mut().find(self.directory, path, coding)
+    }
+
+    fn find(&self, place: &Place<'_>, head: &RequestHead) -> Response {
+        match self.find_path(place, head) {
             Ok(response) => response,
             Err(Refusal::Missing) => self.fallback(head),
-            Err(refusal) => Self::refused(path.as_bytes(), &refusal),
+            Err(refusal) => Self::refused(place.beneath, &refusal),
         }
     }
 
-    fn find_path(&self, path: &Normal<'_>, head: &RequestHead) -> Result<Response, Refusal> {
-        let directory = &*self.directory;
+    fn find_path(&self, place: &Place<'_>, head: &RequestHead) -> Result<Response, Refusal> {
+        let Place { asked, beneath } = place;
+        let options = &self.directory.options;
         // Names that begin with a dot are not for the public, but for the one
         // that RFC 8615 defines. They are answered as if they were not there.
-        if !directory.options.dotfiles && path.segments().any(is_hidden) {
+        if !options.dotfiles && beneath.split(|&byte| byte == b'/').any(is_hidden) {
             return Err(Refusal::Missing);
         }
-        if !path.ends_with_slash() {
-            let found = self.cache.borrow_mut().find(directory, path.as_bytes())?;
-            return Ok(match found {
-                Found::File(file) => self.respond(path.as_bytes(), &file, head),
-                Found::Directory => redirect::into(path.as_bytes(), head.query()),
+        if !asked.ends_with_slash() {
+            return Ok(match self.kept(beneath, Coding::Identity)? {
+                Found::File(file) => self.respond(beneath, &file, head),
+                Found::Directory => redirect::into(asked.as_bytes(), head.query()),
             });
         }
-        for index in &directory.options.index {
-            let mut index_path = path.as_bytes().to_vec();
+        for index in &options.index {
+            let mut index_path = beneath.to_vec();
             if !index_path.is_empty() {
                 index_path.push(b'/');
             }
             index_path.extend_from_slice(index.as_bytes());
-            let found = self.cache.borrow_mut().find(directory, &index_path);
-            match found {
+            match self.kept(&index_path, Coding::Identity) {
                 Ok(Found::File(file)) => return Ok(self.respond(&index_path, &file, head)),
                 Ok(Found::Directory) | Err(Refusal::Missing) => {}
                 Err(refusal) => {
@@ -172,17 +124,16 @@ impl Files {
                 }
             }
         }
-        self.without_index(path.as_bytes(), head)
+        self.without_index(place, head)
     }
 
     /// Answers with a file in the coding that the client likes best.
     fn respond(&self, path: &[u8], file: &Rc<Entry>, head: &RequestHead) -> Response {
         if file.neighbours != 0 {
-            let coding = AcceptedCodings::of(head).best(file.codings(&self.directory));
+            let coding = AcceptedCodings::of(head).best(file.codings(self.directory));
             if coding != Coding::Identity {
-                let found = self.cache.borrow_mut().find_coded(&self.directory, path, coding);
                 // Gone since it was last seen, or not to be read: the file itself is there.
-                if let Ok(Found::File(coded)) = found {
+                if let Ok(Found::File(coded)) = self.kept(path, coding) {
                     return coded.response.respond(head);
                 }
             }
@@ -192,9 +143,9 @@ impl Files {
 
     /// A directory without an index is there, and shows what is in it or
     /// nothing; a file is no directory.
-    fn without_index(&self, path: &[u8], head: &RequestHead) -> Result<Response, Refusal> {
-        let Directory { root, options, .. } = &*self.directory;
-        if lookup::look(root, path)?.kind != Kind::Directory {
+    fn without_index(&self, place: &Place<'_>, head: &RequestHead) -> Result<Response, Refusal> {
+        let Directory { root, options, .. } = self.directory;
+        if lookup::look(root, place.beneath)?.kind != Kind::Directory {
             return Err(Refusal::Missing);
         }
         if options.listing {
@@ -205,7 +156,8 @@ impl Files {
                 Precondition::NotModified => return Ok(Response::new(304)),
                 Precondition::Failed => return Ok(Response::status_page(412)),
             }
-            return listing::answer(root, path, head.query(), options.dotfiles);
+            let shown = place.asked.as_bytes();
+            return listing::answer(root, place.beneath, shown, head.query(), options.dotfiles);
         }
         Ok(Response::text(
             403,
@@ -218,8 +170,7 @@ impl Files {
         let Some(path) = &self.directory.options.fallback else {
             return Response::status_page(404);
         };
-        let found = self.cache.borrow_mut().find(&self.directory, path);
-        match found {
+        match self.kept(path, Coding::Identity) {
             Ok(Found::File(file)) => self.respond(path, &file, head),
             Ok(Found::Directory) => Response::status_page(404),
             Err(refusal) => Self::refused(path, &refusal),
@@ -242,31 +193,4 @@ fn allow(mut response: Response) -> Response {
     // Both are valid.
     let _ = response.add("Allow", ALLOW);
     response
-}
-
-impl Handler for Files {
-    async fn handle(&self, request: &mut Request) -> Response {
-        self.answer(&request.head)
-    }
-
-    fn refuse(&self, status: u16) -> Response {
-        self.with_own_page(Response::status_page(status))
-    }
-
-    fn tend(&self) {
-        self.cache.borrow_mut().sweep();
-    }
-
-    fn failed(&self, failure: &Failure) {
-        // What clients and networks do wrong is daily business; a file that
-        // was changed or could not be read is for the operator.
-        match failure {
-            Failure::Send(sluicegate::SendError::Connection(_))
-            | Failure::Offence(_)
-            | Failure::Unread
-            | Failure::Gone
-            | Failure::Receive(_) => {}
-            ours => tell(format_args!("a response was cut: {ours}")),
-        }
-    }
 }

@@ -8,7 +8,7 @@ use sluicegate_http::{BadField, Coding, Fields};
 pub(crate) const INDEX: &str = "index.html";
 
 /// How a directory of files is served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Options {
     /// Names of a directory's own page; the first that is there is served.
     pub(crate) index: Vec<String>,
@@ -77,7 +77,7 @@ impl Options {
 }
 
 /// What Cache-Control says of the files beneath a prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CacheControl {
     /// The beginning of the normal form; empty for all files.
     pub(crate) prefix: Vec<u8>,

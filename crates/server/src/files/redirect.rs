@@ -26,7 +26,7 @@ pub(super) fn into(path: &[u8], query: Option<&str>) -> Response {
 
 /// Writes a path of raw bytes as part of a URL. RFC 3986 section 2.3: what
 /// needs no escaping anywhere stays; and the slash.
-pub(super) fn push_encoded(out: &mut String, path: &[u8]) {
+pub(crate) fn push_encoded(out: &mut String, path: &[u8]) {
     for &byte in path {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             out.push(char::from(byte));
