@@ -52,6 +52,7 @@ impl Listen {
             addresses: self.addresses,
             workers: self.workers.map_or(cores, usize::from),
             strategy: self.strategy.strategy(),
+            access_log: None,
         }
     }
 }

@@ -2,17 +2,20 @@
 
 mod files;
 mod listen;
+mod log;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use self::files::FileFlags;
 use self::listen::Listen;
+use self::log::LogFlags;
 use crate::log::tell;
+use crate::serve::Plan;
 use crate::site::Sites;
 use crate::{config, doctor, serve};
 
@@ -34,7 +37,9 @@ enum Command {
         #[command(flatten)]
         listen: Listen,
         #[command(flatten)]
-        files: FileFlags,
+        log: LogFlags,
+        #[command(flatten)]
+        files: Box<FileFlags>,
     },
     /// Serve what a configuration file says.
     Run {
@@ -56,10 +61,10 @@ enum Command {
 /// Does what the command line says.
 pub(crate) fn run() -> Result<()> {
     match Cli::parse().command {
-        Command::Serve { directory, listen, files } => {
+        Command::Serve { directory, listen, log, files } => {
             let options = files.options()?;
             // Opened here so that a mistake is told before anything listens.
-            let plan = listen.plan();
+            let plan = Plan { access_log: log.access_log(), ..listen.plan() };
             let sites = Sites::of_directory(&directory, options, plan.workers)?;
             let named = std::path::absolute(&directory).unwrap_or(directory);
             let sent = {

@@ -19,7 +19,7 @@ const REDIRECTS: [u64; 5] = [301, 302, 303, 307, 308];
 pub(super) fn redirect(
     reader: &Reader<'_>,
     item: &Item<'_>,
-    at: &mut Option<Range<usize>>,
+    place: &mut Option<(String, Range<usize>)>,
 ) -> Option<Action> {
     let example = "a table, such as { to = \"https://{host}{path}{query}\", status = 308 }";
     let table = item.table(reader, &schema::REDIRECT, example)?;
@@ -37,7 +37,7 @@ pub(super) fn redirect(
     let example = "where to, such as \"https://{host}{path}{query}\"";
     let item = table.require(reader, "to", example)?;
     let to = item.parsed(reader, example, target)?;
-    *at = Some(item.span());
+    *place = Some((to.clone(), item.span()));
     Some(Action::Redirect(Redirect { status, to }))
 }
 
@@ -70,6 +70,12 @@ fn target(text: &str) -> Result<String, String> {
             ));
         }
         rest = after;
+    }
+    if let Some(at) = text.find("/{path}") {
+        // At the beginning, the two slashes would even make a host of the path.
+        let (before, after) = text.split_at(at);
+        let after = after.trim_start_matches('/');
+        return Err(format!("`{{path}}` begins with a slash; did you mean `{before}{after}`?"));
     }
     let is_path = text.starts_with('/') || text.starts_with("{path}");
     let host = text.strip_prefix("https://").or(text.strip_prefix("http://"));

@@ -24,6 +24,9 @@ pub(super) fn files(
     let strip_prefix = table.get("strip_prefix").map_or(Some(Vec::new()), |item| {
         item.parsed(reader, "a path, such as \"/app\"", |text| strip_prefix(text, matches))
     });
+    if let (Some(Match::Prefix(path)), Some(stripped)) = (matches, &strip_prefix) {
+        useless_prefixes(reader, &table, path, stripped);
+    }
     let item = table.require(reader, "root", "a directory, such as \"/srv/www\"")?;
     let text = item.string(reader, "a directory, such as \"/srv/www\"")?;
     if text.is_empty() || text.contains('\0') {
@@ -53,6 +56,36 @@ pub(super) fn files(
         }
     }
     Some(Action::Files { root, strip_prefix: strip_prefix?, options })
+}
+
+/// Notes prefixes beneath the root that no path of a route for `path` has.
+fn useless_prefixes(reader: &Reader<'_>, table: &Table<'_>, path: &[u8], stripped: &[u8]) {
+    let rest = path.strip_prefix(stripped).unwrap_or(path);
+    let rest = rest.strip_prefix(b"/").filter(|_| !stripped.is_empty()).unwrap_or(rest);
+    let named = named_files(table);
+    let named = named.iter().filter_map(|item| item.value().as_str());
+    let named: Vec<&str> = named.map(|name| name.trim_start_matches('/')).collect();
+    let look = |text: &str, span: std::ops::Range<usize>| {
+        let Ok(Prefix(prefix)) = parse::plain_prefix(text) else { return };
+        // Pages of errors are found beneath the root, whatever was asked for.
+        let is_page = named.iter().any(|name| name.as_bytes().starts_with(&prefix));
+        if !is_page && !prefix.starts_with(rest) && !rest.starts_with(&prefix) {
+            let (text, rest) = (quoted(text), String::from_utf8_lossy(rest));
+            let message = format_args!(
+                "no file of this route is beneath {text}; expected it to begin with `/{rest}`"
+            );
+            reader.mistake(span, message);
+        }
+    };
+    for item in table.get("cache_control").and_then(|item| item.subitems()).iter().flatten() {
+        look(item.name, item.key_span());
+    }
+    let edits = table.get("in_place_edits").map(|item| item.one_or_many());
+    for item in edits.iter().flatten() {
+        if let Some(text) = item.value().as_str() {
+            look(text, item.span());
+        }
+    }
 }
 
 /// What names a file beneath the root.

@@ -10,6 +10,7 @@
 mod answers;
 mod files;
 mod host;
+mod loops;
 mod mistakes;
 mod model;
 pub(crate) mod parse;
@@ -98,35 +99,61 @@ fn understand(source: &Source<'_>, directory: &Path) -> Result<Config, Mistakes>
         Reader { source, directory, mistakes: RefCell::default(), roots: RefCell::default() };
     let config = document_of(&reader, &document);
     let mut mistakes = reader.mistakes.into_inner();
-    if !errors.is_empty() {
-        // What stands in a line that could not be read, or is missing, may only
-        // seem to be wrong.
-        let line = |at| source.place(at).line;
-        let broken: HashSet<usize> =
-            errors.iter().filter_map(|error| error.span()).map(|span| line(span.start)).collect();
-        mistakes
-            .retain(|mistake| !mistake.is_absence && !broken.contains(&line(mistake.span.start)));
+    let syntax = syntax_mistakes(source, &errors);
+    if !syntax.is_empty() {
+        distrust(source, &mut mistakes, &syntax);
     }
-    mistakes.extend(errors.iter().map(|error| {
-        let end = source.text.len();
-        let span = error.span().unwrap_or(end..end);
-        Mistake { span, message: error.message().to_owned(), is_absence: false }
-    }));
+    mistakes.extend(syntax);
     match Mistakes::of(source, mistakes) {
         None => Ok(config),
         Some(mistakes) => Err(mistakes),
     }
 }
 
+/// What the parser could not read: the first in each line, of which the others
+/// there are mostly consequences.
+fn syntax_mistakes(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<Mistake> {
+    let end = source.text.len();
+    let mistake = |error: &toml::de::Error| {
+        let span = error.span().unwrap_or(end..end);
+        let rest = source.text.get(span.start..).unwrap_or_default();
+        let is_bare = error.message().starts_with("string values must be quoted");
+        // Where nothing is, the parser takes it for an empty word.
+        let message = match rest.chars().next() {
+            None | Some('\n' | '\r' | '#') if is_bare => "a value is missing",
+            _ => error.message(),
+        };
+        Mistake { span, message: message.to_owned(), is_absence: false }
+    };
+    let mut mistakes: Vec<Mistake> = errors.iter().map(mistake).collect();
+    mistakes.sort_by_key(|mistake| mistake.span.start);
+    mistakes.dedup_by_key(|mistake| source.place(mistake.span.start).line);
+    mistakes
+}
+
+/// Takes away what may only seem to be wrong, since the parser could not read
+/// all of the text: what is missing, what stands in a line that was not read, and
+/// what comes after a `[table]` that was not read and so belongs to another one.
+fn distrust(source: &Source<'_>, mistakes: &mut Vec<Mistake>, syntax: &[Mistake]) {
+    let line = |mistake: &Mistake| source.place(mistake.span.start).line;
+    let broken: HashSet<usize> = syntax.iter().map(line).collect();
+    let is_header = |line: &usize| source.line(*line).trim_start().starts_with('[');
+    let lost = broken.iter().copied().filter(is_header).min().unwrap_or(usize::MAX);
+    mistakes.retain(|mistake| {
+        let line = line(mistake);
+        !mistake.is_absence && line < lost && !broken.contains(&line)
+    });
+}
+
 /// What the document says where it is right.
 fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Config {
-    let top = Table::new(reader, 0..0, document.get_ref(), &schema::TOP);
-    let listen = top.get("listen");
+    let table = Table::new(reader, 0..0, document.get_ref(), &schema::TOP);
+    let listen = table.get("listen");
     let mut addresses = listen.map(|item| top::listen(reader, &item)).unwrap_or_default();
-    let admin = top::admin(reader, &top);
-    let (strategy, locality) = top::send(reader, &top);
-    let (limits, drain) = top::limits(reader, &top);
-    let tables = match top.get("site") {
+    let admin = top::admin(reader, &table);
+    let (strategy, locality) = top::send(reader, &table);
+    let (limits, drain) = top::limits(reader, &table);
+    let tables = match table.get("site") {
         Some(item) => item.tables(reader, &schema::SITE),
         None => {
             reader.absence(0..0, "there is no site; expected `[[site]]`");
@@ -147,6 +174,7 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
     reach::doubled_sites(reader, &sites);
     for site in &sites {
         reach::routes(reader, site);
+        loops::redirects(reader, site);
     }
     let finish = |site: site::ReadSite| {
         let line = reader.line(site.span.start);
@@ -155,10 +183,10 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
     Config {
         path: reader.source.path.to_owned(),
         listen: listened,
-        workers: top::workers(reader, &top),
-        user: top::user(reader, &top),
+        workers: top::workers(reader, &table),
+        user: top::user(reader, &table),
         admin: admin.map(toml::Spanned::into_inner),
-        access_log: top::access_log(reader, &top),
+        access_log: top::access_log(reader, &table),
         strategy,
         locality,
         limits,

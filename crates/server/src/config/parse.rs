@@ -25,7 +25,7 @@ pub(crate) const IN_MEMORY: ByteSize = ByteSize::mib(16);
 pub(crate) fn size(text: &str) -> Result<ByteSize, String> {
     let expected = || "expected a size with its unit, such as 24KiB or 1MiB".to_owned();
     let is_bare = text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_bare && text.trim_start_matches('0') != "" {
+    if is_bare && !text.trim_start_matches('0').is_empty() {
         return Err(expected());
     }
     text.parse().map_err(|_| expected())
@@ -126,8 +126,11 @@ pub(crate) fn plain_prefix(text: &str) -> Result<Prefix, String> {
     if !text.starts_with('/') {
         let expected = "expected a path that begins with a slash";
         let is_plain = !text.is_empty() && !text.contains([':', '*', '^', '~', '$']);
-        let guess = is_plain.then(|| format!("; did you mean `/{text}`?")).unwrap_or_default();
-        return Err(format!("{expected}{guess}"));
+        return Err(if is_plain {
+            format!("{expected}; did you mean `/{text}`?")
+        } else {
+            expected.to_owned()
+        });
     }
     if text.contains(['?', '#']) {
         return Err("a path ends before `?` and `#`".to_owned());
@@ -159,7 +162,8 @@ pub(crate) fn cache_control(prefix: Prefix, value: &str) -> Result<CacheControl,
 
 /// The status of an error that may have a page of its own.
 pub(crate) fn error_status(text: &str) -> Option<u16> {
-    text.parse().ok().filter(|status| (400..600).contains(status))
+    let status = text.parse().ok().filter(|_| text.len() == 3);
+    status.filter(|status| (400..600).contains(status))
 }
 
 /// A network (CIDR), an address, or `all`: what that is of IPv4 and IPv6.

@@ -203,38 +203,22 @@ fn shown(host: &Host) -> String {
     }
 }
 
-/// Notes the routes of a site that no path comes to.
+/// Notes the routes of a site that no path comes to. Of prefixes and of suffixes
+/// the longest wins, whatever their order, so that only equals are in each
+/// other's way.
 pub(super) fn routes(reader: &Reader<'_>, site: &ReadSite) {
     let mut known: HashMap<&Match, usize> = HashMap::new();
-    for read in &site.routes {
-        let ReadRoute { span, text, route, .. } = read;
-        let before = match known.entry(&route.matches) {
+    for ReadRoute { span, text, matches, .. } in &site.routes {
+        match known.entry(matches) {
             Entry::Occupied(before) => {
                 let line = reader.line(*before.get());
                 let message =
-                    format!("no path comes here: the route of line {line} has `{text}`, too");
+                    format_args!("no path comes here: the route of line {line} has `{text}`, too");
                 reader.mistake(span.clone(), message);
-                continue;
             }
             Entry::Vacant(room) => {
                 room.insert(span.start);
-                &route.matches
             }
-        };
-        // A suffix that an earlier one is the end of.
-        let Match::Suffix(suffix) = before else { continue };
-        let shorter = (1..suffix.len()).find_map(|at| {
-            let end = suffix.get(at..)?.to_vec();
-            let before = known.get(&Match::Suffix(end.clone()))?;
-            Some((end, reader.line(*before)))
-        });
-        if let Some((end, line)) = shorter {
-            let end = String::from_utf8_lossy(&end);
-            let message = format_args!(
-                "no path comes here: `*{end}` of line {line} takes all of `{text}`; \
-                 expected the longer suffix first"
-            );
-            reader.mistake(span.clone(), message);
         }
     }
 }

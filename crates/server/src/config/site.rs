@@ -34,9 +34,11 @@ pub(super) struct ReadRoute {
     pub(super) span: Range<usize>,
     /// As it stands there.
     pub(super) text: String,
-    /// Of the value of `redirect.to`, where there is one.
-    pub(super) to: Option<Range<usize>>,
-    pub(super) route: Route,
+    pub(super) matches: Match,
+    /// Where it leads to, if it is a redirect.
+    pub(super) redirect: Option<(String, Range<usize>)>,
+    /// The whole of it, unless there is a mistake in the rest.
+    route: Option<Route>,
 }
 
 impl ReadSite {
@@ -44,7 +46,7 @@ impl ReadSite {
         Site {
             hosts: self.hosts.into_iter().map(Spanned::into_inner).collect(),
             listen: self.listen.into_iter().map(Spanned::into_inner).collect(),
-            routes: self.routes.into_iter().map(|route| route.route).collect(),
+            routes: self.routes.into_iter().filter_map(|route| route.route).collect(),
             line,
         }
     }
@@ -84,22 +86,21 @@ pub(super) fn site(reader: &Reader<'_>, table: &Table<'_>) -> ReadSite {
 }
 
 fn route(reader: &Reader<'_>, table: &Table<'_>, site: &Rules) -> Option<ReadRoute> {
-    let matches = matches(reader, table);
+    let found = matches(reader, table);
     let (headers, access) = Rules::read(reader, table).within(site);
-    let mut to = None;
-    let action = action(reader, table, matches.as_ref().map(|(_, it)| it), &mut to);
-    let (item, matches) = matches?;
+    let mut redirect = None;
+    let action = action(reader, table, found.as_ref().map(|(_, it)| it), &mut redirect);
+    let (item, matches) = found?;
+    let line = reader.line(table.span.start);
     Some(ReadRoute {
         span: item.span(),
         text: item.value().as_str().unwrap_or_default().to_owned(),
-        to,
-        route: Route {
-            matches,
-            headers,
-            access,
-            action: action?,
-            line: reader.line(table.span.start),
-        },
+        redirect,
+        route: action.map(|action| {
+            let matches = matches.clone();
+            Route { matches, headers, access, action, line }
+        }),
+        matches,
     })
 }
 
@@ -162,7 +163,7 @@ fn action(
     reader: &Reader<'_>,
     table: &Table<'_>,
     matches: Option<&Match>,
-    to: &mut Option<Range<usize>>,
+    redirect: &mut Option<(String, Range<usize>)>,
 ) -> Option<Action> {
     let given: Vec<Item<'_>> = ACTIONS.into_iter().filter_map(|key| table.get(key)).collect();
     let [item] = given.as_slice() else {
@@ -186,7 +187,7 @@ fn action(
     };
     match item.name {
         "files" => files::files(reader, item, matches),
-        "redirect" => answers::redirect(reader, item, to),
+        "redirect" => answers::redirect(reader, item, redirect),
         _ => answers::respond(reader, item),
     }
 }

@@ -42,6 +42,13 @@ impl<'a> Source<'a> {
         Place { line, column }
     }
 
+    /// A line, counted from 1, without its end.
+    pub(super) fn line(&self, number: usize) -> &'a str {
+        let start = self.lines.get(number.saturating_sub(1)).copied();
+        let text = start.and_then(|start| self.text.get(start..)).unwrap_or_default();
+        text.lines().next().unwrap_or_default()
+    }
+
     /// The line at `span`, with carets beneath what is meant.
     ///
     /// ```text
@@ -50,9 +57,7 @@ impl<'a> Source<'a> {
     /// ```
     pub(super) fn excerpt(&self, span: &Range<usize>) -> String {
         let place = self.place(span.start);
-        let start = self.lines.get(place.line - 1).copied().unwrap_or(0);
-        let line = self.text.get(start..).unwrap_or_default();
-        let line = line.lines().next().unwrap_or_default().trim_start_matches('\u{feff}');
+        let line = self.line(place.line).trim_start_matches('\u{feff}');
         // A long line is shown around the place.
         let skipped = (place.column - 1).saturating_sub(SHOWN / 2);
         let shown: String = line.chars().skip(skipped).take(SHOWN).map(visible).collect();

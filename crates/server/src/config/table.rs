@@ -236,7 +236,8 @@ impl<'a> Item<'a> {
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
         if let DeValue::Integer(number) = self.value() {
-            let reason = format!("expected a unit, such as \"{number}s\" or \"{number}ms\"");
+            let reason =
+                format!("expected a string with a unit, such as \"{number}s\" or \"{number}ms\"");
             self.wrong(reader, &number.to_string(), &reason);
             return None;
         }
@@ -256,7 +257,8 @@ impl<'a> Item<'a> {
         range: RangeInclusive<ByteSize>,
     ) -> Option<ByteSize> {
         if let DeValue::Integer(number) = self.value() {
-            let reason = format!("expected a unit, such as \"{number}KiB\" or \"{number}B\"");
+            let reason =
+                format!("expected a string with a unit, such as \"{number}B\" or \"24KiB\"");
             self.wrong(reader, &number.to_string(), &reason);
             return None;
         }

@@ -18,6 +18,7 @@ use sluicegate_http::Handler;
 
 use self::balance::Balance;
 use self::shutdown::Shutdown;
+use crate::config::AccessLog;
 use crate::log::tell;
 
 /// Where to listen, and with how many threads.
@@ -29,6 +30,9 @@ pub(crate) struct Plan {
     pub(crate) workers: usize,
     /// How ways to send are chosen.
     pub(crate) strategy: Strategy,
+    /// Where a line for each request goes, if anywhere.
+    #[allow(dead_code)] // Until the log is written.
+    pub(crate) access_log: Option<AccessLog>,
 }
 
 /// Serves until SIGTERM or SIGINT, then lets the open connections finish. A
