@@ -7,6 +7,7 @@
 // It panics when standard error is gone: `log::tell` does not.
 #![deny(clippy::print_stderr)]
 
+mod admin;
 mod cli;
 mod config;
 mod doctor;

@@ -49,7 +49,7 @@ pub use limits::{SocketLimits, Unsent};
 pub use linger::{Lingering, lingering};
 pub use listener::{Listener, listen};
 pub use locality::{Locality, LocalityRule, Locator};
-pub use pipes::PipePool;
+pub use pipes::{PipePool, Pipes};
 pub use position::Position;
 pub use pump::{FileError, FileFault, Pumped, SendError, pump};
 pub use queue::{Acks, Gate, QueueError, RegionWay, SendQueue, SentRegion, Transmit};
@@ -81,6 +81,7 @@ pub mod file {
 
 /// What a program around the sockets needs of the host.
 pub mod os {
+    pub use sluicegate_sys::clock::process_cpu;
     pub use sluicegate_sys::limits::raise_descriptors;
     pub use sluicegate_sys::signal::{Signal, Signals};
 

@@ -19,6 +19,17 @@ pub struct PipePool {
     limit: usize,
 }
 
+/// What a pool has of pipes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pipes {
+    /// Bytes are moving through them.
+    pub lent: usize,
+    /// They exist, lent or idle.
+    pub made: usize,
+    /// So many there may be.
+    pub limit: usize,
+}
+
 #[derive(Debug, Default)]
 struct Idle {
     pipes: Vec<Pipe>,
@@ -53,6 +64,14 @@ impl PipePool {
         Some(pipe)
     }
 
+    /// What there is of pipes now.
+    #[must_use]
+    pub fn pipes(&self) -> Pipes {
+        let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let lent = idle.made.saturating_sub(idle.pipes.len());
+        Pipes { lent, made: idle.made, limit: self.limit }
+    }
+
     /// Takes a pipe back. One with bytes in it is closed: they belong to a
     /// stream that nobody will send.
     pub fn give_back(&self, pipe: Pipe) {
@@ -75,12 +94,14 @@ mod tests {
         let pool = PipePool::new(1);
         let Some(mut pipe) = pool.take() else { return };
         assert!(pool.take().is_none());
+        assert_eq!(pool.pipes(), Pipes { lent: 1, made: 1, limit: 1 });
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         pipe.fill_from_file(file.as_fd(), 0, 100).unwrap();
         pool.give_back(pipe);
         let pipe = pool.take().expect("the dirty pipe made room");
         assert_eq!(pipe.contained(), 0);
         pool.give_back(pipe);
+        assert_eq!(pool.pipes(), Pipes { lent: 0, made: 1, limit: 1 });
         assert!(pool.take().is_some());
     }
 }

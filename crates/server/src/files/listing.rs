@@ -17,6 +17,8 @@ use self::order::Order;
 use super::is_hidden;
 use super::lookup::{self, Refusal};
 
+pub(crate) use self::text::{Name, Utc, grouped};
+
 /// Names that are read of one directory. It bounds the time for which one
 /// request keeps its worker from others: to some 12 ms.
 const NAMES: usize = 5_000;

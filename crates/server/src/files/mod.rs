@@ -25,6 +25,7 @@ use crate::log::tell;
 pub(crate) use self::cache::{Budget, Cache};
 pub(crate) use self::counters::{Counters, Totals};
 pub(crate) use self::directory::{Directories, Directory, readable};
+pub(crate) use self::listing::{Name, Utc, grouped};
 pub(crate) use self::options::{CacheControl, Options};
 pub(crate) use self::redirect::push_encoded;
 

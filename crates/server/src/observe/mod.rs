@@ -3,4 +3,4 @@
 
 mod stats;
 
-pub(crate) use self::stats::{Ended, Stats};
+pub(crate) use self::stats::{Ended, Stats, WorkerStats};

@@ -54,6 +54,18 @@ impl Ended {
     pub(crate) const ALL: [Ended; 6] =
         [Ended::Offence, Ended::Unread, Ended::Gone, Ended::Network, Ended::Ours, Ended::Exhausted];
 
+    /// What it means, for people.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Ended::Offence => "the client broke a rule, a limit or a deadline",
+            Ended::Unread => "the client took nothing of its answer for too long",
+            Ended::Gone => "the client was gone before its answer was ready",
+            Ended::Network => "receiving or sending failed",
+            Ended::Ours => "a file changed or could not be read",
+            Ended::Exhausted => "descriptors or memory had run out",
+        }
+    }
+
     /// Its name in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -87,6 +99,18 @@ impl WorkerStats {
     pub(crate) fn ended(&self, how: Ended) {
         self.ended[how as usize].fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Connections that it has open.
+    pub(crate) fn open(&self) -> u64 {
+        // Closed first, as for all of them together.
+        let closed = self.closed.load(Ordering::Relaxed);
+        self.accepted.load(Ordering::Relaxed).saturating_sub(closed)
+    }
+
+    /// Answers that it has chosen.
+    pub(crate) fn answers(&self) -> u64 {
+        self.by_class.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
 }
 
 impl Stats {
@@ -99,6 +123,11 @@ impl Stats {
             reloads_refused: AtomicU64::new(0),
             log_lost: AtomicU64::new(0),
         })
+    }
+
+    /// All workers' counts, in the order of their numbers.
+    pub(crate) fn workers(&self) -> &[WorkerStats] {
+        &self.workers
     }
 
     /// The counts of one worker.
@@ -130,5 +159,38 @@ impl Stats {
     /// Connections that ended before their time.
     pub(crate) fn ended(&self, how: Ended) -> u64 {
         self.sum(|worker| &worker.ended[how as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_count_apart_and_together() {
+        let stats = Stats::new(2, Arc::default());
+        let [one, other] = stats.workers() else { panic!("two workers") };
+        one.accepted();
+        one.accepted();
+        one.closed();
+        other.accepted();
+        one.answered(200);
+        other.answered(404);
+        other.answered(999);
+        one.ended(Ended::Gone);
+        other.ended(Ended::Gone);
+        assert_eq!((stats.accepted(), stats.open()), (3, 2));
+        assert_eq!((one.open(), other.open()), (1, 1));
+        assert_eq!((one.answers(), other.answers()), (1, 2));
+        assert_eq!([2, 3, 4, 5].map(|class| stats.answers(class)), [1, 0, 1, 1]);
+        assert_eq!((stats.ended(Ended::Gone), stats.ended(Ended::Ours)), (2, 0));
+    }
+
+    #[test]
+    fn what_closes_while_it_is_counted_is_no_negative_number() {
+        let stats = Stats::new(1, Arc::default());
+        // Another thread's counts may be seen in any order.
+        stats.worker(0).closed();
+        assert_eq!((stats.open(), stats.worker(0).open()), (0, 0));
     }
 }

@@ -11,20 +11,20 @@ use std::fmt::{self, Display, Formatter, Write};
 /// others, are written as escapes: two names never look the same because of
 /// them, and no name reads otherwise than it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Name<'a> {
+pub(crate) struct Name<'a> {
     bytes: &'a [u8],
     is_marked: bool,
 }
 
 impl<'a> Name<'a> {
     /// For places that take no elements, such as a title.
-    pub(super) fn plain(bytes: &'a [u8]) -> Self {
+    pub(crate) fn plain(bytes: &'a [u8]) -> Self {
         Name { bytes, is_marked: false }
     }
 
     /// With escapes in elements of their own, which show that the name does not
     /// hold a backslash.
-    pub(super) fn marked(bytes: &'a [u8]) -> Self {
+    pub(crate) fn marked(bytes: &'a [u8]) -> Self {
         Name { bytes, is_marked: true }
     }
 
@@ -77,7 +77,7 @@ fn is_unseen(char: char) -> bool {
 }
 
 /// A number with its digits in groups of three.
-pub(super) fn grouped(number: impl Display) -> String {
+pub(crate) fn grouped(number: impl Display) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -91,7 +91,7 @@ pub(super) fn grouped(number: impl Display) -> String {
 
 /// A moment in UTC, as calendar and clock show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Utc {
+pub(crate) struct Utc {
     year: i64,
     month: i64,
     day: i64,
@@ -103,7 +103,7 @@ impl Utc {
     /// From seconds since the epoch. The calendar is counted from 1 March of
     /// the year 0, so that a leap day is the last day of its year: Howard
     /// Hinnant, *chrono-compatible low-level date algorithms*, `civil_from_days`.
-    pub(super) fn of(seconds: i64) -> Self {
+    pub(crate) fn of(seconds: i64) -> Self {
         let days = seconds.div_euclid(86_400) + 719_468;
         let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
         let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -119,14 +119,14 @@ impl Utc {
     }
 
     /// `2026-11-22 06:30`.
-    pub(super) fn short(self) -> String {
+    pub(crate) fn short(self) -> String {
         let Utc { year, month, day, second } = self;
         let (hour, minute) = (second / 3600, second / 60 % 60);
         format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}")
     }
 
     /// `2026-11-22T06:30:00Z`, as the attribute `datetime` has it. RFC 3339.
-    pub(super) fn full(self) -> String {
+    pub(crate) fn full(self) -> String {
         let Utc { year, month, day, second } = self;
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")

@@ -1,0 +1,253 @@
+//! The thread, from its first connection to its last.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use sluicegate::{Listener, PipePool, Reactor, SendContext, Socket, Spawner, Worker};
+use sluicegate_http::{Endpoints, Limits, Service, Timeouts, serve_between};
+
+use super::answer::Admin;
+use super::history::EVERY;
+use super::sources::Sources;
+use super::spare::Spare;
+use crate::log::tell;
+
+/// Connections at a time; those who look are few, and one more is closed.
+const CONNECTIONS: usize = 256;
+
+/// Pause after the kernel had no descriptor or memory for a connection.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// How long an answer under way may take at the end.
+const END: Duration = Duration::from_secs(1);
+
+/// The admin server. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    address: Option<SocketAddr>,
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Where it listens, with the port that the kernel chose; none where that
+    /// is no internet address.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Ends it, and waits until it is over: a second at most.
+    pub(crate) fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.begin();
+        if let Some(thread) = self.thread.take() {
+            // The panic hook has told of one that panicked.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves the figures on `listener`, which listens already, until the handle
+/// is dropped.
+///
+/// # Errors
+/// No thread, no descriptors.
+pub(crate) fn start(listener: Arc<OwnedFd>, sources: Sources) -> Result<Running> {
+    let address = sluicegate::os::local_address(&listener).context("the admin address")?;
+    let stop = Arc::new(Stop::default());
+    let (started, is_started) = mpsc::channel();
+    let stopped = Arc::clone(&stop);
+    let thread = std::thread::Builder::new()
+        .name("admin".into())
+        .spawn(move || {
+            let worker = match prepare(listener, sources, &stopped) {
+                Ok(worker) => worker,
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                    return;
+                }
+            };
+            let _ = started.send(Ok(()));
+            let (worker, shared) = worker;
+            if let Err(error) = worker.run(async move { shared.until(&stopped).await }) {
+                tell(format_args!("the admin server failed: {error}"));
+            }
+        })
+        .context("cannot start the admin server's thread")?;
+    let running = Running { address, stop, thread: Some(thread) };
+    is_started
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
+        .context("cannot start the admin server")?;
+    Ok(running)
+}
+
+/// What its tasks share.
+struct Shared {
+    reactor: Reactor,
+    spawner: Spawner,
+    service: Rc<Service<Admin>>,
+    /// Its own: what operators fetch is not counted with what is served.
+    context: Arc<SendContext>,
+    open: Rc<Cell<usize>>,
+    spare: Rc<Spare>,
+}
+
+/// Those who look are near, and send small requests.
+fn limits() -> Limits {
+    let timeouts = Timeouts {
+        head: Duration::from_secs(10),
+        send: Duration::from_secs(10),
+        ..Timeouts::default()
+    };
+    Limits { timeouts, ..Limits::default() }
+}
+
+fn prepare(
+    listener: Arc<OwnedFd>,
+    sources: Sources,
+    stop: &Arc<Stop>,
+) -> io::Result<(Worker, Rc<Shared>)> {
+    let worker = Worker::new()?;
+    let context = SendContext { pipes: PipePool::new(0), ..SendContext::default() };
+    let shared = Rc::new(Shared {
+        reactor: worker.reactor().clone(),
+        spawner: worker.spawner().clone(),
+        service: Rc::new(Service::new(Admin::new(sources), limits())),
+        context: Arc::new(context),
+        open: Rc::default(),
+        spare: Rc::new(Spare::new()),
+    });
+    let listener = Listener::new(listener, shared.reactor.clone())?;
+    let (accepting, stop) = (Rc::clone(&shared), Arc::clone(stop));
+    let accept = async move { accepting.accept_all(&listener, &stop).await };
+    worker.spawner().spawn(accept).detach();
+    let sampled = Rc::clone(&shared);
+    worker.spawner().spawn(async move { sampled.sample().await }).detach();
+    Ok((worker, shared))
+}
+
+impl Shared {
+    /// Accepts until the end.
+    async fn accept_all(&self, listener: &Listener<Reactor>, stop: &Stop) {
+        loop {
+            let accepted = {
+                let mut accept = pin!(listener.accept());
+                poll_fn(|cx| match stop.poll_begun(cx) {
+                    Poll::Ready(()) => Poll::Ready(None),
+                    Poll::Pending => accept.as_mut().poll(cx).map(Some),
+                })
+                .await
+            };
+            match accepted {
+                None => return,
+                Some(Ok((fd, peer))) if self.open.get() < CONNECTIONS => self.serve(fd, peer),
+                Some(Ok(_)) => {}
+                // It is accepted with a descriptor of ours.
+                Some(Err(error)) if is_out_of_descriptors(&error) && self.spare.let_go() => {}
+                // It stays in the queue.
+                Some(Err(_)) => self.reactor.sleep(EXHAUSTED).await,
+            }
+            sluicegate::yield_now().await;
+        }
+    }
+
+    fn serve(&self, fd: OwnedFd, peer: Option<SocketAddr>) {
+        // Without memory for one more watch it closes.
+        let Ok(socket) = Socket::with_context(fd, &self.reactor, Arc::clone(&self.context)) else {
+            return;
+        };
+        let endpoints = Endpoints { peer, local: None };
+        let serving = serve_between(socket, endpoints, Rc::clone(&self.service));
+        let (open, spare) = (Rc::clone(&self.open), Rc::clone(&self.spare));
+        open.set(open.get() + 1);
+        let counted = Counted(open);
+        let serving = async move {
+            serving.await;
+            drop(counted);
+            spare.refill();
+        };
+        self.spawner.spawn(serving).detach();
+    }
+
+    /// Has a sample taken every second.
+    async fn sample(&self) {
+        let mut next = Instant::now();
+        loop {
+            self.service.handler().sample(Instant::now());
+            self.spare.refill();
+            // Turns that were missed are not made up for.
+            next = (next + EVERY).max(Instant::now());
+            self.reactor.sleep(next.saturating_duration_since(Instant::now())).await;
+        }
+    }
+
+    /// Until the end has begun, and answers that are under way are out.
+    async fn until(&self, stop: &Stop) {
+        const LOOK: Duration = Duration::from_millis(5);
+        poll_fn(|cx| stop.poll_begun(cx)).await;
+        self.service.drain();
+        let end = Instant::now() + END;
+        while self.open.get() > 0 && Instant::now() < end {
+            self.reactor.wake_readers();
+            self.reactor.sleep(LOOK).await;
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives, also where its task panics.
+struct Counted(Rc<Cell<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// EMFILE and ENFILE: `accept(2)`.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// Tells the thread that it is to end.
+#[derive(Debug, Default)]
+struct Stop {
+    state: Mutex<(bool, Vec<Waker>)>,
+}
+
+impl Stop {
+    fn begin(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        let waiting = std::mem::take(&mut state.1);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            return Poll::Ready(());
+        }
+        if !state.1.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.1.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,76 @@
+//! Where the figures come from that others own.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::observe::Stats;
+
+/// Tells a figure as it is now. Called on the admin server's own thread, so it
+/// must not wait for a worker.
+pub(crate) type Source<T> = Box<dyn Fn() -> T + Send>;
+
+/// All that operators are shown.
+pub(crate) struct Sources {
+    pub(crate) stats: Arc<Stats>,
+    /// Addresses that are listened on.
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) files: Source<FileCaches>,
+    /// `None` where the program runs without a configuration file.
+    pub(crate) configuration: Source<Option<Configuration>>,
+    /// Whether the program is about to end.
+    pub(crate) draining: Source<bool>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+/// What the file caches of all workers did and have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileCaches {
+    /// Files that were found in memory, with their head.
+    pub(crate) memory: u64,
+    /// Files whose descriptor was open.
+    pub(crate) open: u64,
+    /// Files that had to be opened.
+    pub(crate) opened: u64,
+    /// Those of `opened` of which something else was kept.
+    pub(crate) changed: u64,
+    /// What is kept, as far as that is known.
+    pub(crate) kept: Option<Kept>,
+}
+
+/// What is in the file caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Files in memory.
+    pub(crate) in_memory: u64,
+    /// Bytes that they take.
+    pub(crate) bytes: u64,
+    /// Files whose descriptor is kept open.
+    pub(crate) open: u64,
+}
+
+/// The configuration that is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Configuration {
+    pub(crate) path: PathBuf,
+    /// From 1; one more with each reload that took place.
+    pub(crate) generation: u64,
+    pub(crate) loaded: SystemTime,
+    /// The last reload, if that was refused.
+    pub(crate) refused: Option<Refused>,
+}
+
+/// A reload that did not take place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) at: SystemTime,
+    /// Why, as it was told on standard error.
+    pub(crate) why: String,
+}
