@@ -146,6 +146,52 @@ pub fn screenshot(url: &str, size: (u32, u32), png: &Path) -> Result<(), Browser
     Err(BrowserError::NoPicture { output: browser.child.output() })
 }
 
+/// What the operating system says that its user prefers (`prefers-color-scheme`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Dark on light.
+    Light,
+    /// Light on dark.
+    Dark,
+}
+
+/// Makes a picture as [`screenshot`] does, for somebody who prefers `scheme`. Returns what was
+/// written to the page's console until then: errors of scripts, what could not be loaded, what a
+/// policy has refused.
+///
+/// # Errors
+/// [`BrowserError`].
+pub fn look(
+    url: &str,
+    size: (u32, u32),
+    scheme: Scheme,
+    png: &Path,
+) -> Result<Vec<String>, BrowserError> {
+    let mut flag = OsStr::new("--screenshot=").to_owned();
+    flag.push(png);
+    let scheme = match scheme {
+        Scheme::Dark => "--blink-settings=preferredColorScheme=0",
+        Scheme::Light => "--blink-settings=preferredColorScheme=1",
+    };
+    let more = [&flag, OsStr::new(scheme), OsStr::new("--enable-logging=stderr")];
+    let mut browser = Browser::open(url, size, &more)?;
+    let mut console = Vec::new();
+    let ended = browser.child.wait_for_line(
+        |line| {
+            if let Some((_, message)) = line.split_once(":CONSOLE") {
+                console.push(message.to_owned());
+            }
+            false
+        },
+        PATIENCE,
+    );
+    match ended {
+        Err(ProcessError::TimedOut { .. }) => ended.map(|_| Vec::new()).map_err(Into::into),
+        _ if png.is_file() => Ok(console),
+        _ => Err(BrowserError::NoPicture { output: browser.child.output() }),
+    }
+}
+
 /// Where pages report to.
 #[derive(Debug)]
 pub struct Desk {

@@ -104,9 +104,7 @@ impl Admin {
                 Ok(json) => content("application/json", json),
                 Err(_) => Response::status_page(500),
             },
-            "/status" if query == Some("part") => {
-                content(page::TYPE, page::part(&self.status()))
-            }
+            "/status" if query == Some("part") => content(page::TYPE, page::part(&self.status())),
             "/status" => {
                 let nonce = nonce();
                 let page = content(page::TYPE, page::render(&self.status(), &nonce));

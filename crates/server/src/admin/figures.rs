@@ -176,17 +176,17 @@ impl Figures {
         };
         let linger = lingering();
         let ended = Ended::ALL.iter().map(|&how| (how.name(), stats.ended(how)));
-        let workers = stats.workers().iter().map(|worker| Worker {
-            connections_open: worker.open(),
-            responses: worker.answers(),
-        });
+        let workers = stats
+            .workers()
+            .iter()
+            .map(|worker| Worker { connections_open: worker.open(), responses: worker.answers() });
         Figures {
             version: env!("CARGO_PKG_VERSION"),
             started_seconds,
             // A clock that was set back makes it young, not negative.
             uptime_seconds: unix(SystemTime::now()).saturating_sub(started_seconds),
             draining: (sources.draining)(),
-            listen: sources.listen.clone(),
+            listen: (sources.listen)(),
             connections: Connections { accepted: stats.accepted(), open: stats.open() },
             workers: workers.collect(),
             responses: responses(|class| stats.answers(class)),
@@ -194,7 +194,10 @@ impl Figures {
             ended_early: ended.collect(),
             file_cache: file_cache(&(sources.files)()),
             configuration: (sources.configuration)().map(configuration),
-            reloads: Reloads { done: count(&stats.reloads), refused: count(&stats.reloads_refused) },
+            reloads: Reloads {
+                done: count(&stats.reloads),
+                refused: count(&stats.reloads_refused),
+            },
             process: taken(process),
             pipes: pipes(stats.context.pipes.pipes()),
             lingering: Lingering {

@@ -104,9 +104,8 @@ fn between(first: &Sample, last: &Sample) -> Option<Rates> {
     if over_seconds <= 0.0 {
         return None;
     }
-    let rate = |count: fn(&Sample) -> u64| {
-        count(last).saturating_sub(count(first)) as f64 / over_seconds
-    };
+    let rate =
+        |count: fn(&Sample) -> u64| count(last).saturating_sub(count(first)) as f64 / over_seconds;
     Some(Rates {
         over_seconds,
         requests_per_second: rate(|sample| sample.requests),

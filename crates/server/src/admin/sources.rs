@@ -15,8 +15,8 @@ pub(crate) type Source<T> = Box<dyn Fn() -> T + Send>;
 /// All that operators are shown.
 pub(crate) struct Sources {
     pub(crate) stats: Arc<Stats>,
-    /// Addresses that are listened on.
-    pub(crate) listen: Vec<SocketAddr>,
+    /// Addresses that are listened on; a reload may change them.
+    pub(crate) listen: Source<Vec<SocketAddr>>,
     pub(crate) files: Source<FileCaches>,
     /// `None` where the program runs without a configuration file.
     pub(crate) configuration: Source<Option<Configuration>>,
@@ -26,7 +26,7 @@ pub(crate) struct Sources {
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("Sources").finish_non_exhaustive()
     }
 }
 

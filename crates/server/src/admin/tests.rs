@@ -47,7 +47,9 @@ impl Shown {
         };
         let sources = Sources {
             stats: Arc::clone(&stats),
-            listen: vec!["127.0.0.1:8080".parse().unwrap(), "[::1]:8080".parse().unwrap()],
+            listen: Box::new(|| {
+                ["127.0.0.1:8080", "[::1]:8080"].map(|a| a.parse().unwrap()).into()
+            }),
             files: Box::new(files),
             configuration: Box::new(configuration),
             draining: Box::new(move || is_draining.load(Ordering::Relaxed)),
@@ -101,7 +103,8 @@ fn configuration() -> Configuration {
         loaded: SystemTime::now() - Duration::from_secs(300),
         refused: Some(Refused {
             at: SystemTime::now() - Duration::from_secs(42),
-            why: "line 3, column 1: unknown key `rot` </pre><script>1\n  did you mean `root`?".into(),
+            why: "line 3, column 1: unknown key `rot` </pre><script>1\n  did you mean `root`?"
+                .into(),
         }),
     }
 }
@@ -130,8 +133,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 
 fn ask(address: SocketAddr, method: &str, target: &str) -> Answer {
     let mut stream = connect(address);
-    let request =
-        format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let request = format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut all = String::new();
     stream.read_to_string(&mut all).unwrap();

@@ -17,9 +17,9 @@ pub(super) fn write(out: &mut String, status: &Status) -> fmt::Result {
     ways(out, figures)?;
     responses(out, figures)?;
     files(out, figures)?;
-    workers(out, figures)?;
     limits(out, status)?;
     ended(out, figures)?;
+    workers(out, figures)?;
     configuration(out, status)
 }
 
@@ -82,10 +82,10 @@ fn responses(out: &mut String, figures: &Figures) -> fmt::Result {
     open(out, "Responses");
     let [_, successful, redirected, refused, failed] = figures.responses.classes();
     let named = [
-        ("s2", "2xx successful", successful.1),
-        ("s3", "3xx elsewhere, unchanged", redirected.1),
-        ("s4", "4xx refused", refused.1),
-        ("s5", "5xx failed", failed.1),
+        ("s2", "2xx success", successful.1),
+        ("s3", "3xx redirection", redirected.1),
+        ("s4", "4xx client error", refused.1),
+        ("s5", "5xx server error", failed.1),
     ];
     parts(out, figures.responses.total, &named, text::count)?;
     close(out);
@@ -95,7 +95,8 @@ fn responses(out: &mut String, figures: &Figures) -> fmt::Result {
 fn files(out: &mut String, figures: &Figures) -> fmt::Result {
     open(out, "File cache");
     let cache = &figures.file_cache;
-    let lookups = cache.found_in_memory.saturating_add(cache.found_open).saturating_add(cache.opened);
+    let lookups =
+        cache.found_in_memory.saturating_add(cache.found_open).saturating_add(cache.opened);
     let named = [
         ("w2", "found in memory", cache.found_in_memory),
         ("w3", "found open", cache.found_open),
@@ -230,34 +231,38 @@ fn moment(out: &mut String, seconds: u64, now: u64) -> fmt::Result {
 
 fn configuration(out: &mut String, status: &Status) -> fmt::Result {
     let figures = &status.figures;
-    open(out, "Configuration");
-    out.push_str("<table class=\"lines\"><tbody>");
+    out.push_str("<section class=\"card wide\"><h2>Configuration</h2>\n<dl class=\"facts\">");
     let mut when = String::new();
     if let Some(Configuration { file, generation, loaded_seconds, .. }) = &figures.configuration {
-        line(out, "File", &format!("<code>{}</code>", foreign(file)))?;
+        fact(out, "File", &format!("<code>{}</code>", foreign(file)))?;
         moment(&mut when, *loaded_seconds, status.now)?;
-        line(out, "Loaded", &format!("{when} <small>as number {generation}</small>"))?;
+        fact(out, "Loaded", &format!("{when} <small>generation {generation}</small>"))?;
     } else {
-        line(out, "File", "none; the command line says it all")?;
+        fact(out, "File", "none; the command line says it all")?;
     }
-    when.clear();
-    moment(&mut when, figures.started_seconds, status.now)?;
-    line(out, "Started", &when)?;
     let reloads = &figures.reloads;
     let refused = match reloads.refused {
         0 => String::new(),
         refused => format!(", {} refused", text::count(refused)),
     };
-    line(out, "Reloads", &format!("{} done{refused}", text::count(reloads.done)))?;
-    out.push_str("</tbody></table>\n");
+    fact(out, "Reloads", &format!("{} done{refused}", text::count(reloads.done)))?;
+    when.clear();
+    moment(&mut when, figures.started_seconds, status.now)?;
+    fact(out, "Started", &when)?;
+    out.push_str("</dl>\n");
     if let Some(refused) = figures.configuration.as_ref().and_then(|loaded| loaded.refused.as_ref())
     {
         out.push_str("<p class=\"bad\">The last reload was refused ");
         moment(out, refused.at_seconds, status.now)?;
-        writeln!(out, "; the configuration before it is in force.</p><pre>{}</pre>", lines(&refused.why))?;
+        let why = lines(&refused.why);
+        writeln!(out, "; the configuration before it is in force.</p><pre>{why}</pre>")?;
     }
     close(out);
     Ok(())
+}
+
+fn fact(out: &mut String, name: &str, value: &str) -> fmt::Result {
+    write!(out, "<div><dt>{name}</dt><dd>{value}</dd></div>")
 }
 
 /// A message as it was told, line by line.

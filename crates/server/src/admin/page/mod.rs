@@ -19,10 +19,15 @@ pub(super) const TYPE: &str = "text/html; charset=utf-8";
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// A gate with water beneath it.
+/// A gate that is drawn up, and the water beneath it.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' \
-    viewBox='0 0 16 16'%3E%3Cpath d='M2 1h2v9H2zM12 1h2v9h-2zM5 2h6v4H5z' fill='%23718096'/%3E\
-    %3Cpath d='M1 12q2-2 4 0t4 0 4 0 2-1v4H1z' fill='%230e8fb3'/%3E%3C/svg%3E";
+    viewBox='0 0 16 16'%3E%3Cpath d='M1 1h2v14H1zM13 1h2v14h-2zM4 2h8v5H4z' fill='%23718096'/%3E\
+    %3Cpath d='M4 11q2-2 4 0t4 0v4H4z' fill='%230e8fb3'/%3E%3C/svg%3E";
+
+/// The same, within the page.
+const LOGO: &str = "<svg class=\"logo\" viewBox=\"0 0 16 16\" aria-hidden=\"true\">\
+    <path d=\"M1 1h2v14H1zM13 1h2v14h-2zM4 2h8v5H4z\"/>\
+    <path class=\"water\" d=\"M4 11q2-2 4 0t4 0v4H4z\"/></svg>";
 
 /// The page. Style and script carry `nonce`, by which the policy allows them.
 pub(super) fn render(status: &Status, nonce: &str) -> String {
@@ -72,7 +77,7 @@ fn write_header(out: &mut String, status: &Status) -> fmt::Result {
         if figures.draining { ("draining", "Draining") } else { ("serving", "Serving") };
     write!(
         out,
-        "<header><h1>Sluicegate <small>{}</small></h1><p class=\"state {class}\">{state}</p>\
+        "<header><h1>{LOGO}Sluicegate <small>{}</small></h1><p class=\"state {class}\">{state}</p>\
          <p class=\"up\">up <b>{}</b></p><p class=\"listen\">",
         figures.version,
         text::span(figures.uptime_seconds)
@@ -142,20 +147,20 @@ fn write_tiles(out: &mut String, status: &Status) -> fmt::Result {
     ];
     for ((title, label, of, shown), total) in kinds.into_iter().zip(total) {
         let rates = [status.rates.second, status.rates.ten, status.rates.minute];
-        let [now, ten, minute] =
-            rates.map(|rates| rates.map_or_else(|| "–".to_owned(), |rates| shown(of(&rates))));
+        let [now, ten, minute] = rates.map(|rates| or_none(rates.as_ref().map(of), shown));
         let points = series(status, |point| of(&point.rates));
-        let peak = peak(&points).map_or_else(|| "–".to_owned(), shown);
+        let peak = or_none(points.iter().map(value).reduce(f64::max), shown);
         let more = vec![("10 s", ten), ("60 s", minute), ("peak", peak), ("total", total)];
         Tile { title, now, per: "/s", label, points, more }.write(out)?;
     }
     let open = series(status, |point| point.connections_open as f64);
     let busiest = figures.workers.iter().map(|worker| worker.connections_open).max();
+    let counted = |number: f64| text::count(number as u64);
     let more = vec![
-        ("peak", peak(&open).map_or_else(|| "–".to_owned(), |peak| text::count(peak as u64))),
+        ("peak", or_none(open.iter().map(value).reduce(f64::max), counted)),
+        ("least", or_none(open.iter().map(value).reduce(f64::min), counted)),
         ("workers", text::count(figures.workers.len() as u64)),
         ("most on one", text::count(busiest.unwrap_or_default())),
-        ("closing", text::count(figures.lingering.sockets)),
     ];
     Tile {
         title: "Open connections",
@@ -173,8 +178,13 @@ fn series(status: &Status, of: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
     status.history.iter().map(|point| (point.seconds_ago, of(point))).collect()
 }
 
-fn peak(points: &[(f64, f64)]) -> Option<f64> {
-    points.iter().map(|point| point.1).reduce(f64::max)
+fn value(point: &(f64, f64)) -> f64 {
+    point.1
+}
+
+/// What is not known yet is a dash.
+fn or_none(number: Option<f64>, shown: impl Fn(f64) -> String) -> String {
+    number.map_or_else(|| "–".to_owned(), shown)
 }
 
 /// Text that is not ours: names and messages.

@@ -2,8 +2,6 @@
 
 use std::fmt::Display;
 
-use bytesize::ByteSize;
-
 use crate::files::grouped;
 
 /// A count: exact while it is short.
@@ -44,9 +42,18 @@ pub(super) fn rate(per_second: f64) -> String {
     if per_second < 9_999.5 { grouped(per_second.round() as u64) } else { metric(per_second) }
 }
 
-/// `1.2 MiB`.
+/// `1.24 MiB`: as counts, by three digits.
 pub(super) fn bytes(count: u64) -> String {
-    ByteSize(count).to_string()
+    let mut number = count as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    // What would be rounded to a thousand is of the next unit.
+    while number >= 999.5
+        && let Some(next) = units.next()
+    {
+        (number, unit) = (number / 1024.0, next);
+    }
+    format!("{} {unit}", three(number))
 }
 
 /// A number and its unit apart: the unit is written smaller.
@@ -134,6 +141,22 @@ mod tests {
         }
         assert_eq!(byte_rate(1_572_864.2), "1.5 MiB");
         assert_eq!(byte_rate(-1.0), "0 B");
+    }
+
+    #[test]
+    fn sizes_are_of_the_unit_that_suits_them() {
+        for (size, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "0.98 KiB"),
+            (1024, "1 KiB"),
+            (1_048_575, "1 MiB"),
+            (12_345_678, "11.8 MiB"),
+            (1 << 40, "1 TiB"),
+            (u64::MAX, "16384 PiB"),
+        ] {
+            assert_eq!(bytes(size), text);
+        }
     }
 
     #[test]
