@@ -1,12 +1,13 @@
 //! What answers requests.
 
 use std::future::Future;
+use std::time::Duration;
 
-use sluicegate::SendError;
+use sluicegate::{SendError, WayBytes};
 use thiserror::Error;
 
 use crate::response::BodyFailure;
-use crate::{Offence, Request, Response};
+use crate::{Endpoints, Offence, Request, RequestHead, Response};
 
 /// Answers requests, one call each.
 ///
@@ -32,6 +33,85 @@ pub trait Handler {
     fn failed(&self, failure: &Failure) {
         let _ = failure;
     }
+
+    /// Told of the status of every answer that is begun, those of
+    /// [`Handler::refuse`] among them. Does nothing unless it is overridden.
+    fn answering(&self, status: u16) {
+        let _ = status;
+    }
+
+    /// What [`Handler::answered`] is to be told. Asked once for each request.
+    fn observes(&self) -> Observe {
+        Observe::Nothing
+    }
+
+    /// Told once of every request that got an answer, was refused, or was cut,
+    /// if [`Handler::observes`] asks for it. Does nothing unless it is overridden.
+    ///
+    /// So that all figures are of this answer alone, an answer is then sent
+    /// before the next pipelined request is looked at.
+    fn answered(&self, answered: &Answered<'_>) {
+        let _ = answered;
+    }
+}
+
+/// What a handler is to be told of the requests that were answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Observe {
+    /// Nothing: pipelined answers may share a send.
+    #[default]
+    Nothing,
+    /// Each one, when the kernel has accepted its answer.
+    Accepted,
+    /// Each one, when the client's TCP has acknowledged its answer, or the next
+    /// request has come, or the connection is over, or nothing was acknowledged
+    /// for [`crate::Timeouts::send`]. The next answer does not wait for it; the
+    /// last of a connection is followed by the end of the stream as ever. Costs
+    /// a report of the kernel for each answer ([`sluicegate::Socket::acked`]).
+    Acked,
+}
+
+/// What became of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// Its head; `None` where it could not be read.
+    pub head: Option<&'a RequestHead>,
+    /// The connection that it came by.
+    pub endpoints: Endpoints,
+    /// The status of its answer; `None` where it ended before there was one.
+    pub status: Option<u16>,
+    /// It was a HEAD: the answer has no content, whatever it announces.
+    pub head_only: bool,
+    /// Bytes of the answer's head that the kernel accepted.
+    pub head_bytes: u64,
+    /// Bytes of what follows the head that the kernel accepted: the content,
+    /// with its framing where that is chunked.
+    pub content_bytes: u64,
+    /// Bytes of content that the head announces (Content-Length); `None` where
+    /// the length was not known, and where an answer has none (204, 304).
+    pub announced: Option<u64>,
+    /// The accepted bytes by the way that they went.
+    pub ways: WayBytes,
+    /// Bytes of the answer, head and content, that the client's TCP has
+    /// acknowledged: where that was asked for ([`Observe::Acked`]), and the
+    /// kernel could tell. The TCP may be a load balancer's.
+    pub acked: Option<u64>,
+    /// When the head was complete: time since the Unix epoch, as exact as a
+    /// timer tick (1 to 10 ms).
+    pub time: Duration,
+    /// From then on until the handler had answered: zero where it did so without
+    /// waiting for anything.
+    pub handled: Duration,
+    /// Until the kernel had accepted all of the answer, or it was clear that it
+    /// would not. Counts from the turn of the worker's loop in which the head
+    /// was complete, as its deadlines do.
+    pub accepted: Duration,
+    /// Until all of it was acknowledged; `None` where it was not, or nobody asked.
+    pub acked_after: Option<Duration>,
+    /// Requests on this connection so far, with this one.
+    pub requests: u32,
+    /// What ended the connection in the middle of it.
+    pub failure: Option<&'a Failure>,
 }
 
 /// What ended a connection before its time, and whose doing it was.
@@ -57,4 +137,26 @@ pub enum Failure {
     /// The body's source failed, or did not keep the length that it named: ours.
     #[error("the response's body: {0}")]
     Body(BodyFailure),
+    /// The server ended first. Only [`Handler::answered`] is told of it.
+    #[error("the server ended first")]
+    Cut,
+}
+
+impl Failure {
+    /// A stable snake_case name for logs and metrics; an offence's own
+    /// ([`Offence::name`]).
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Failure::Offence(offence) => offence.name(),
+            Failure::Unread => "unread",
+            Failure::Gone => "gone",
+            Failure::Receive(_) => "receive",
+            Failure::Send(SendError::File(_)) => "file",
+            Failure::Send(SendError::Connection(_)) => "send",
+            Failure::Send(SendError::CutLoose) => "cut_loose",
+            Failure::Body(_) => "body",
+            Failure::Cut => "cut",
+        }
+    }
 }

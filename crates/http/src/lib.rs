@@ -73,7 +73,7 @@ pub use conn::{Service, serve, serve_between};
 pub use etag::EntityTag;
 pub use file::{FileMetadata, FileResponse};
 pub use framing::{RequestFraming, expects_continue, keep_alive};
-pub use handler::{Failure, Handler};
+pub use handler::{Answered, Failure, Handler, Observe};
 pub use head::{Known, ListMembers, Method, RequestHead, TargetForm, Version};
 pub use limits::{Limits, Timeouts};
 pub use offence::Offence;

@@ -33,6 +33,15 @@ impl WayBytes {
         *field = field.saturating_add(count);
     }
 
+    /// Adds all of `others`.
+    pub fn add_all(&mut self, others: &WayBytes) {
+        self.copied = self.copied.saturating_add(others.copied);
+        self.sendfile = self.sendfile.saturating_add(others.sendfile);
+        self.spliced = self.spliced.saturating_add(others.spliced);
+        self.zerocopy = self.zerocopy.saturating_add(others.zerocopy);
+        self.zerocopy_copied = self.zerocopy_copied.saturating_add(others.zerocopy_copied);
+    }
+
     /// Bytes by all ways together.
     #[must_use]
     pub fn total(&self) -> u64 {

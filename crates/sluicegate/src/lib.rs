@@ -62,15 +62,15 @@ pub use ring::{
     RingBuilder, RingCounters, RingError, Stragglers,
 };
 pub use segment::{FileRange, Segment};
-pub use socket::{AcquireError, SendContext, Socket};
+pub use socket::{AckWait, AcquireError, SendContext, Socket};
 pub use strategy::{
     COPY_UP_TO, JOIN_UP_TO, MEMORY_UP_TO, SPLICE_FROM, Strategy, Way, ZEROCOPY_FROM,
 };
 pub use transport::Transport;
 pub use worker::{Spawner, Worker, yield_now};
 
-/// Seconds since the Unix epoch, at the cost of a memory read.
-pub use sluicegate_sys::clock::unix_seconds;
+/// The time of day, at the cost of a memory read and as exact as a timer tick.
+pub use sluicegate_sys::clock::{unix_seconds, unix_time};
 
 /// Files beneath a directory: opening them, and telling one version from another.
 pub mod file {

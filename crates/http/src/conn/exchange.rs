@@ -4,12 +4,14 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
-use sluicegate::{Readiness, Socket, Timer};
+use sluicegate::{AckWait, Readiness, Socket, Timer};
 
+use super::account::Account;
 use super::inbound::Inbound;
 use super::outbound::{Asked, Outbound};
+use super::upload::Upload;
 use super::{Ending, Service};
 use crate::body::{BodyError, Mailbox, Part, RequestBody};
 use crate::handler::{Failure, Handler};
@@ -28,20 +30,19 @@ const PIPELINED: u64 = 64 * 1024;
 /// Requests answered in a row before the other tasks of the thread have their turn.
 const TURN: u32 = 64;
 
-/// The interim answer that makes the client send its body. RFC 9110 section 15.2.1.
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
 /// Memory of an active connection, kept from one to the next.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     inbound: Inbound,
     request: Request,
+    account: Account,
 }
 
 impl Scratch {
     /// Forgets the connection; false where it is not worth keeping.
     pub(super) fn reset(&mut self) -> bool {
         self.request.body = RequestBody::default();
+        self.account.reset();
         self.inbound.reset()
     }
 }
@@ -56,20 +57,46 @@ pub(super) async fn run<R: Readiness, H: Handler>(
 ) -> Result<Ending, Failure> {
     let mut scratch = service.take_scratch();
     scratch.request.endpoints = endpoints;
-    let exchange = Exchange { socket, service, timer, served };
-    let result = exchange.run(&mut scratch).await;
-    service.give_back(scratch);
+    let mut active = Active { socket, service, scratch: &mut scratch };
+    let Scratch { inbound, request, account } = &mut *active.scratch;
+    let exchange = Exchange { socket: &mut *active.socket, service, timer, served, account };
+    let result = exchange.run(inbound, request).await;
     if let Err(failure) = &result {
+        active.conclude(failure);
         service.handler.failed(failure);
     }
+    drop(active);
+    service.give_back(scratch);
     result
 }
 
-struct Exchange<'a, R: Readiness, H> {
+/// Sees to it that an observer is told of a request whatever ends it.
+struct Active<'a, R: Readiness, H: Handler> {
     socket: &'a mut Socket<R>,
     service: &'a Service<H>,
-    timer: &'a mut R::Timer,
+    scratch: &'a mut Scratch,
+}
+
+impl<R: Readiness, H: Handler> Active<'_, R, H> {
+    fn conclude(&mut self, failure: &Failure) {
+        let Scratch { request, account, .. } = &mut *self.scratch;
+        account.conclude(&self.service.handler, self.socket, request, Some(failure));
+    }
+}
+
+impl<R: Readiness, H: Handler> Drop for Active<'_, R, H> {
+    fn drop(&mut self) {
+        let Scratch { request, account, .. } = &mut *self.scratch;
+        account.conclude_cut(&self.service.handler, self.socket, request);
+    }
+}
+
+pub(super) struct Exchange<'a, R: Readiness, H> {
+    pub(super) socket: &'a mut Socket<R>,
+    pub(super) service: &'a Service<H>,
+    pub(super) timer: &'a mut R::Timer,
     served: &'a mut u32,
+    pub(super) account: &'a mut Account,
 }
 
 /// What a wait for a head brought.
@@ -82,8 +109,11 @@ enum Head {
 }
 
 impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
-    async fn run(mut self, scratch: &mut Scratch) -> Result<Ending, Failure> {
-        let Scratch { inbound, request } = scratch;
+    async fn run(
+        mut self,
+        inbound: &mut Inbound,
+        request: &mut Request,
+    ) -> Result<Ending, Failure> {
         for turn in 1_u32.. {
             if turn % TURN == 0 {
                 self.outbound().flush().await?;
@@ -91,7 +121,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             }
             let more = match inbound.next_head(&mut request.head, &self.service.limits) {
                 Ok(more) => more,
-                Err(offence) => return self.refuse(offence, false).await,
+                Err(offence) => return self.refuse_head(inbound, offence).await,
             };
             if !more {
                 self.outbound().flush().await?;
@@ -99,7 +129,9 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
                     Ok(Head::Complete) => {}
                     Ok(Head::Nothing) => return Ok(Ending::Idle),
                     Ok(Head::End) => return Ok(Ending::Close),
-                    Err(Failure::Offence(offence)) => return self.refuse(offence, false).await,
+                    Err(Failure::Offence(offence)) => {
+                        return self.refuse_head(inbound, offence).await;
+                    }
                     Err(failure) => return Err(failure),
                 }
             }
@@ -119,7 +151,12 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
     }
 
     fn outbound(&mut self) -> Outbound<'_, R> {
-        Outbound { socket: self.socket, timer: self.timer, limits: &self.service.limits }
+        Outbound {
+            socket: self.socket,
+            timer: self.timer,
+            limits: &self.service.limits,
+            account: self.account,
+        }
     }
 
     /// Receives until a head is complete.
@@ -167,13 +204,15 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         let limits = &self.service.limits;
         *self.served = self.served.saturating_add(1);
         let head_only = request.head.method() == Method::Head;
+        let observe = self.service.handler.observes();
+        self.account.begin(observe, true, head_only, self.socket.now(), *self.served);
         let checked = RequestFraming::of(&request.head).and_then(|framing| {
             framing.check(limits.body)?;
             Ok((framing, expects_continue(&request.head)? && framing.has_body()))
         });
         let (framing, expects) = match checked {
             Ok(checked) => checked,
-            Err(offence) => return self.refuse(offence, head_only).await.map(Some),
+            Err(offence) => return self.refuse(inbound, offence, head_only).await.map(Some),
         };
         inbound.begin_body(framing);
         self.service.requests.fetch_add(1, Ordering::Relaxed);
@@ -187,22 +226,26 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             request.body = RequestBody::new(framing, Arc::clone(&mailbox));
             // RFC 9110 section 10.1.1: no interim answer once part of the body is here.
             let waits = expects && inbound.is_empty();
-            upload = Some(Upload { mailbox, waits, timed: false, failed: None });
+            upload = Some(Upload::new(mailbox, waits));
             self.handle(inbound, request, upload.as_mut()).await?
         } else {
             request.body = RequestBody::default();
             self.handle(inbound, request, None).await?
         };
+        self.account.handle_handled();
         let waits = upload.as_ref().is_some_and(|upload| upload.waits);
         match upload.as_ref().and_then(|upload| upload.failed) {
             Some(BodyError::Offence(offence)) => {
-                return self.refuse(offence, head_only).await.map(Some);
+                return self.refuse(inbound, offence, head_only).await.map(Some);
             }
-            Some(_) => return Ok(Some(Ending::Close)),
+            Some(_) => {
+                self.conclude(request, Some(&Failure::Gone));
+                return Ok(Some(Ending::Close));
+            }
             None => {}
         }
         if let Err(offence) = inbound.discard_body(limits) {
-            return self.refuse(offence, head_only).await.map(Some);
+            return self.refuse(inbound, offence, head_only).await.map(Some);
         }
         drop(upload);
         // A client that still waits for its interim answer may or may not send
@@ -214,12 +257,36 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             || *self.served >= limits.requests_per_connection
             || self.service.is_draining();
         let asked = Asked::by(&request.head, last);
+        self.service.handler.answering(response.status());
         let last = self.outbound().respond(asked, response).await? || last;
-        if last {
-            self.outbound().flush().await?;
-            return Ok(Some(Ending::Linger));
+        if !last && !self.account.is_open() {
+            return self.discard_rest(inbound).await;
         }
-        self.discard_rest(inbound).await
+        let acks = self.flush().await?;
+        let ending = match last {
+            true => Some(Ending::Linger),
+            false => self.discard_rest(inbound).await?,
+        };
+        if let Some(acks) = acks {
+            self.await_acks(inbound, acks, last).await?;
+        }
+        self.conclude(request, None);
+        Ok(ending)
+    }
+
+    /// Sends the answer. Returns the wait for its acknowledgement, if somebody
+    /// wants to be told of it.
+    async fn flush(&mut self) -> Result<Option<AckWait<R>>, Failure> {
+        let end = self.socket.queued();
+        let acks = self.account.wants_acks().then(|| self.socket.ack_wait(end));
+        self.outbound().flush().await?;
+        self.account.handle_accepted();
+        Ok(acks)
+    }
+
+    /// Tells the observer of the request.
+    fn conclude(&mut self, request: &Request, failure: Option<&Failure>) {
+        self.account.conclude(&self.service.handler, self.socket, request, failure);
     }
 
     /// Runs the handler, and receives the body as it asks for it. What was
@@ -239,6 +306,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
                 if let Poll::Ready(response) = handling.as_mut().poll(cx) {
                     return Poll::Ready(Ok(response));
                 }
+                outbound.account.waited = true;
                 let wanted = upload
                     .as_mut()
                     .filter(|upload| upload.failed.is_none() && upload.mailbox.is_wanted(cx));
@@ -285,69 +353,33 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
 
     /// Answers an offence, after which nobody can say where the next message
     /// begins: the connection ends.
-    async fn refuse(&mut self, offence: Offence, head_only: bool) -> Result<Ending, Failure> {
+    async fn refuse(
+        &mut self,
+        inbound: &mut Inbound,
+        offence: Offence,
+        head_only: bool,
+    ) -> Result<Ending, Failure> {
         self.service.requests.fetch_add(1, Ordering::Relaxed);
         let asked = Asked { head_only, chunked: true, last: true };
         let page = self.service.handler.refuse(offence.status());
-        let mut outbound = self.outbound();
-        outbound.respond(asked, page).await?;
-        outbound.flush().await?;
+        self.service.handler.answering(page.status());
+        self.outbound().respond(asked, page).await?;
+        if let Some(acks) = self.flush().await? {
+            // Whatever ends the wait, the request was refused.
+            let _ = self.await_acks(inbound, acks, true).await;
+        }
         Err(offence.into())
     }
-}
 
-/// A request body on its way to the handler.
-struct Upload {
-    mailbox: Arc<Mailbox>,
-    /// The client waits for `100 Continue`.
-    waits: bool,
-    /// The deadline of the read under way is set.
-    timed: bool,
-    failed: Option<BodyError>,
-}
-
-impl Drop for Upload {
-    /// Whoever still holds the body is told that no more comes.
-    fn drop(&mut self) {
-        self.mailbox.close();
-    }
-}
-
-impl Upload {
-    /// The next part of the body, received where it is not there yet.
-    fn poll_part<R: Readiness>(
+    /// As [`Exchange::refuse`], where not even the head can be read.
+    async fn refuse_head(
         &mut self,
-        cx: &mut Context<'_>,
         inbound: &mut Inbound,
-        outbound: &mut Outbound<'_, R>,
-    ) -> Poll<Result<Part, BodyError>> {
-        let Outbound { socket, timer, limits } = outbound;
-        loop {
-            if let Some(part) = inbound.next_part(limits)? {
-                return Poll::Ready(Ok(part));
-            }
-            if std::mem::take(&mut self.waits) {
-                let interim = sluicegate::Segment::given(CONTINUE);
-                if socket.queue(interim).is_err() {
-                    return Poll::Ready(Err(BodyError::Gone));
-                }
-            }
-            // Sends the interim answer, and the answers to pipelined requests
-            // that the client may want to see first.
-            if let Poll::Ready(Err(_)) = socket.poll_flush(cx) {
-                return Poll::Ready(Err(BodyError::Gone));
-            }
-            match socket.poll_receive(cx, inbound.room()) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BodyError::Gone)),
-                Poll::Ready(Ok(_)) => self.timed = false,
-                Poll::Pending => {
-                    if !std::mem::replace(&mut self.timed, true) {
-                        timer.set(Some(socket.now() + limits.timeouts.body));
-                    }
-                    ready!(timer.poll_expired(cx));
-                    return Poll::Ready(Err(Offence::BodyTimeout.into()));
-                }
-            }
-        }
+        offence: Offence,
+    ) -> Result<Ending, Failure> {
+        let requests = self.served.saturating_add(1);
+        let observe = self.service.handler.observes();
+        self.account.begin(observe, false, false, self.socket.now(), requests);
+        self.refuse(inbound, offence, false).await
     }
 }

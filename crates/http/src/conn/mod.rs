@@ -11,16 +11,21 @@
 //! ```
 //! `inbound` turns received bytes into heads and bodies and knows no socket;
 //! `outbound` turns a response into segments; `exchange` joins the two around
-//! a handler; `linger` closes so that the client gets the last answer. An idle
+//! a handler; `account` keeps what an observer is to be told of a request;
+//! `linger` closes so that the client gets the last answer. An idle
 //! connection holds none of their memory: this file's task waits, and boxes
 //! the rest only while there is something to do.
 
+mod account;
+mod acks;
 mod exchange;
 mod inbound;
 mod linger;
 mod outbound;
+mod upload;
 
 use std::future::{Future, poll_fn};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -111,6 +116,33 @@ enum Ending {
     Linger,
 }
 
+/// [`Endpoints`] in a quarter of their place, for as long as a connection is idle.
+enum Ends {
+    Unknown,
+    V4(SocketAddrV4, SocketAddrV4),
+    Other(Box<Endpoints>),
+}
+
+impl Ends {
+    fn of(endpoints: Endpoints) -> Self {
+        match (endpoints.peer, endpoints.local) {
+            (None, None) => Ends::Unknown,
+            (Some(SocketAddr::V4(peer)), Some(SocketAddr::V4(local))) => Ends::V4(peer, local),
+            _ => Ends::Other(Box::new(endpoints)),
+        }
+    }
+
+    fn get(&self) -> Endpoints {
+        match self {
+            Ends::Unknown => Endpoints::default(),
+            Ends::V4(peer, local) => {
+                Endpoints { peer: Some((*peer).into()), local: Some((*local).into()) }
+            }
+            Ends::Other(endpoints) => **endpoints,
+        }
+    }
+}
+
 /// Serves one connection to its end.
 ///
 /// `service` is shared: an `Rc` on one thread, an `Arc` among several.
@@ -138,6 +170,7 @@ where
 {
     let mut timer = socket.timer();
     let mut served = 0;
+    let ends = Ends::of(endpoints);
     async move {
         loop {
             timer.set(Some(socket.now() + service.limits.timeouts.idle));
@@ -154,7 +187,7 @@ where
             }
             // Boxed, and freed before the next wait: this is what keeps an
             // idle connection small.
-            let active = exchange::run(&mut socket, endpoints, &*service, &mut timer, &mut served);
+            let active = exchange::run(&mut socket, ends.get(), &*service, &mut timer, &mut served);
             match Box::pin(active).await {
                 // Only after a look at what the client has sent: closing on an
                 // unread request would reset the connection.
@@ -166,9 +199,13 @@ where
                     return Box::pin(linger::linger(&mut socket, &mut timer, patience)).await;
                 }
                 Err(Failure::Receive(_)) => return,
-                Err(Failure::Unread | Failure::Gone | Failure::Send(_) | Failure::Body(_)) => {
-                    return socket.abort();
-                }
+                Err(
+                    Failure::Unread
+                    | Failure::Gone
+                    | Failure::Send(_)
+                    | Failure::Body(_)
+                    | Failure::Cut,
+                ) => return socket.abort(),
             }
         }
     }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use sluicegate::{Position, Readiness, Segment, SendError, Socket, Timer};
 
+use super::account::Account;
 use crate::chunked::{CRLF, chunk_head};
 use crate::encode::{self, Framing, Persistence};
 use crate::handler::Failure;
@@ -49,6 +50,7 @@ pub(super) struct Outbound<'a, R: Readiness> {
     pub(super) socket: &'a mut Socket<R>,
     pub(super) timer: &'a mut R::Timer,
     pub(super) limits: &'a Limits,
+    pub(super) account: &'a mut Account,
 }
 
 impl<R: Readiness> Outbound<'_, R> {
@@ -60,6 +62,10 @@ impl<R: Readiness> Outbound<'_, R> {
         asked: Asked,
         response: Response,
     ) -> Result<bool, Failure> {
+        // An interim answer is no part of this one.
+        if self.account.is_open() && self.socket.accepted_position() < self.socket.queued() {
+            self.flush().await?;
+        }
         match response.kind {
             Kind::Prepared(prepared, content) => {
                 self.make_room(2).await?;
@@ -82,6 +88,11 @@ impl<R: Readiness> Outbound<'_, R> {
                 let mut head = Vec::with_capacity(256 + fields.as_bytes().len());
                 let date = date::now();
                 encode::head(&mut head, status, &date, fields.as_bytes(), framing, persistence);
+                let announced = match framing {
+                    Framing::Sized(length) => Some(length),
+                    Framing::Absent | Framing::Chunked | Framing::Close => None,
+                };
+                self.account.handle_answer(status, self.socket.queued(), head.len(), announced);
                 self.queue(Segment::given(head)).await?;
                 if !asked.head_only && framing != Framing::Absent {
                     self.queue_body(body, framing).await?;
@@ -93,21 +104,25 @@ impl<R: Readiness> Outbound<'_, R> {
 
     fn queue_prepared(&mut self, asked: Asked, prepared: &Prepared) -> Result<(), Failure> {
         let persistence = asked.persistence();
+        let mut head_len = prepared.head_len();
         let content = if persistence == Persistence::Implied {
             let mut whole = prepared.whole();
             if asked.head_only {
-                whole.truncate(prepared.head_len());
+                whole.truncate(head_len);
             }
             whole
         } else {
             let (start, body) = prepared.parts();
             let mut head = start.to_vec();
             encode::finish(&mut head, persistence);
+            head_len = head.len();
             if !asked.head_only {
                 head.extend_from_slice(&body);
             }
             Bytes::from(head)
         };
+        let (start, announced) = (self.socket.queued(), Some(prepared.announced()));
+        self.account.handle_answer(prepared.status(), start, head_len, announced);
         self.push(Segment::Memory(content))
     }
 
@@ -217,7 +232,7 @@ impl<R: Readiness> Outbound<'_, R> {
         cx: &mut Context<'_>,
         hung_up: &mut bool,
     ) -> Poll<Failure> {
-        if let Poll::Ready(Err(error)) = self.socket.poll_flush(cx) {
+        if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Failure::Send(error));
         }
         if self.socket.poll_hung_up(cx).is_pending() {
@@ -227,6 +242,11 @@ impl<R: Readiness> Outbound<'_, R> {
             self.timer.set(Some(self.socket.now() + self.limits.timeouts.send));
         }
         self.timer.poll_expired(cx).map(|()| Failure::Gone)
+    }
+
+    /// Sends what is queued, as far as the socket takes it.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.socket.poll_flush_counted(cx, &mut self.account.ways)
     }
 
     /// How far the client's TCP has acknowledged.
@@ -245,7 +265,7 @@ impl<R: Readiness> Outbound<'_, R> {
         let mut seen = None;
         let mut acked = Position::START;
         poll_fn(|cx| {
-            if let Poll::Ready(result) = self.socket.poll_flush(cx) {
+            if let Poll::Ready(result) = self.poll_send(cx) {
                 return Poll::Ready(result.map_err(Failure::Send));
             }
             let accepted = self.socket.accepted_position();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate_sys::socket;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, WayBytes};
 use crate::limits::{Filling, SocketLimits, Unsent};
 use crate::locality::{Locality, LocalityRule, Locator};
 use crate::pipes::PipePool;
@@ -30,6 +30,7 @@ use crate::segment::Segment;
 use crate::strategy::{Strategy, Way};
 use kernel::{Kernel, References, Reports};
 use pending::Pending;
+pub use progress::AckWait;
 pub use regions::AcquireError;
 
 /// What a socket sends with; shared by all sockets of a worker, or of a program.
@@ -278,6 +279,20 @@ impl<R: Readiness> Socket<R> {
     /// # Errors
     /// [`SendError`]; the connection is then of no further use.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.poll_flush_counted(cx, &mut WayBytes::default())
+    }
+
+    /// As [`Socket::poll_flush`]; adds what it sends to `sent`, by way. What
+    /// went by reference and was copied after all is only told later, and not
+    /// here.
+    ///
+    /// # Errors
+    /// As [`Socket::poll_flush`]; what was sent before is in `sent`.
+    pub fn poll_flush_counted(
+        &mut self,
+        cx: &mut Context<'_>,
+        sent: &mut WayBytes,
+    ) -> Poll<Result<(), SendError>> {
         loop {
             self.take_reports();
             match &self.pending {
@@ -299,7 +314,7 @@ impl<R: Readiness> Socket<R> {
                 return Poll::Pending;
             };
             self.handle_room();
-            match self.turn()? {
+            match self.turn(sent)? {
                 Pumped::Drained => {}
                 Pumped::Blocked => {
                     self.readiness.clear_writable(edge);
@@ -330,8 +345,8 @@ impl<R: Readiness> Socket<R> {
         }
     }
 
-    /// Sends as much as one turn may.
-    fn turn(&mut self) -> Result<Pumped, SendError> {
+    /// Sends as much as one turn may, and adds it to `sent`.
+    fn turn(&mut self, sent: &mut WayBytes) -> Result<Pumped, SendError> {
         let (Some(pending), Some(fd)) = (&mut self.pending, &self.fd) else {
             return Ok(Pumped::Drained);
         };
@@ -359,7 +374,9 @@ impl<R: Readiness> Socket<R> {
                 learned.locator.handle_call(first_call);
             }
         }
-        self.context.counters.add(ledger.ways().since(&before));
+        let ways = ledger.ways().since(&before);
+        self.context.counters.add(ways);
+        sent.add_all(&ways);
         // Pipes are few: an empty one serves another meanwhile.
         if let Ok(Pumped::Blocked) = &result
             && pipe.as_ref().is_some_and(|pipe| pipe.contained() == 0)

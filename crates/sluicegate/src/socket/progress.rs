@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,6 +26,17 @@ const WITH_REPORT: (Duration, Duration) = (Duration::from_millis(20), Duration::
 /// waited, or the kernel makes none.
 const WITHOUT: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
 
+/// A wait for an acknowledgement, from before it is asked for:
+/// [`Socket::ack_wait`], [`Socket::poll_acked`].
+#[derive(Debug)]
+pub struct AckWait<R: Readiness> {
+    end: Position,
+    /// Between two looks, now and at last.
+    pause: (Duration, Duration),
+    /// There once it really waits.
+    timer: Option<R::Timer>,
+}
+
 impl<R: Readiness> Socket<R> {
     /// Sends until the peer's TCP has acknowledged everything before `end`, and
     /// whatever else is queued meanwhile.
@@ -40,35 +51,58 @@ impl<R: Readiness> Socket<R> {
     /// As [`Socket::accepted`]; `ConnectionReset` when the connection ended
     /// before the acknowledgement came.
     pub async fn acked(&mut self, end: Position) -> Result<(), SendError> {
+        let mut wait = self.ack_wait(end);
+        poll_fn(|cx| self.poll_acked(cx, &mut wait)).await
+    }
+
+    /// Begins what [`Socket::acked`] does, for who waits for other things too.
+    /// A report can be had if it begins before the byte at `end` is accepted.
+    pub fn ack_wait(&mut self, end: Position) -> AckWait<R> {
         let is_reported = self.report(Report { at: end, every: 0, last: end });
-        self.accepted(end).await?;
-        let (mut pause, last) = if is_reported { WITH_REPORT } else { WITHOUT };
-        if self.is_acked(end)? {
-            return Ok(());
+        let pause = if is_reported { WITH_REPORT } else { WITHOUT };
+        AckWait { end, pause, timer: None }
+    }
+
+    /// Ready when the peer's TCP has acknowledged what `wait` is for. Sends
+    /// meanwhile what is queued.
+    ///
+    /// # Errors
+    /// As [`Socket::acked`].
+    pub fn poll_acked(
+        &mut self,
+        cx: &mut Context<'_>,
+        wait: &mut AckWait<R>,
+    ) -> Poll<Result<(), SendError>> {
+        if wait.end > self.queued() {
+            return Poll::Ready(Err(SendError::Connection(io::ErrorKind::InvalidInput.into())));
         }
-        let mut timer = self.readiness.timer();
-        timer.set(Some(Instant::now() + pause));
-        poll_fn(|cx| {
-            loop {
-                // What is queued behind goes on; its failure is seen below, or
-                // by who waits for it. It takes the reports too, so whatever
-                // has woken this task, it looks.
-                let _ = self.poll_flush(cx);
-                if self.is_acked(end)? {
-                    return Poll::Ready(Ok(()));
-                }
-                if timer.poll_expired(cx).is_ready() {
-                    pause = (pause * 2).min(last);
-                    timer.set(Some(Instant::now() + pause));
-                } else if let Poll::Ready(edge) = self.readiness.poll_error(cx) {
-                    self.readiness.clear_error(edge);
-                    self.drain_reports().map_err(SendError::Connection)?;
-                } else {
-                    return Poll::Pending;
-                }
+        loop {
+            // What is queued behind goes on; its failure is told to who waits
+            // for it. It takes the reports too, so whatever has woken this
+            // task, it looks.
+            let flushed = self.poll_flush(cx);
+            if self.accepted_position() < wait.end {
+                return flushed;
             }
-        })
-        .await
+            if self.is_acked(wait.end)? {
+                return Poll::Ready(Ok(()));
+            }
+            let (pause, last) = &mut wait.pause;
+            let timer = wait.timer.get_or_insert_with(|| {
+                let mut timer = self.readiness.timer();
+                timer.set(Some(Instant::now() + *pause));
+                timer
+            });
+            if timer.poll_expired(cx).is_ready() {
+                *pause = (*pause * 2).min(*last);
+                timer.set(Some(Instant::now() + *pause));
+            } else if let Poll::Ready(edge) = self.readiness.poll_error(cx) {
+                self.readiness.clear_error(edge);
+                self.drain_reports().map_err(SendError::Connection)?;
+            } else {
+                return Poll::Pending;
+            }
+        }
     }
 
     /// Whether everything before `end` is acknowledged.
