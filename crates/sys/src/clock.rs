@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use std::time::Duration;
-
 /// Seconds since the Unix epoch. As [`unix_time`].
 #[must_use]
 pub fn unix_seconds() -> u64 {
