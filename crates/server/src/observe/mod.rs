@@ -1,6 +1,12 @@
 //! What operators see of the work: counts, the access log, pages.
 #![allow(dead_code, unused_imports)] // Until the program uses all of it.
 
+mod access_log;
+mod format;
+mod observed;
 mod stats;
+mod writer;
 
+pub(crate) use self::access_log::{AccessLog, Owner};
+pub(crate) use self::observed::Observed;
 pub(crate) use self::stats::{Ended, Stats, WorkerStats};
