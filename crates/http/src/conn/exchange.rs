@@ -3,7 +3,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 
 use sluicegate::{AckWait, Readiness, Socket, Timer};
@@ -12,7 +11,7 @@ use super::account::Account;
 use super::inbound::Inbound;
 use super::outbound::{Asked, Outbound};
 use super::upload::Upload;
-use super::{Ending, Service};
+use super::{Ending, Service, give_back, take_scratch};
 use crate::body::{BodyError, Mailbox, Part, RequestBody};
 use crate::handler::{Failure, Handler};
 use crate::{
@@ -55,7 +54,7 @@ pub(super) async fn run<R: Readiness, H: Handler>(
     timer: &mut R::Timer,
     served: &mut u32,
 ) -> Result<Ending, Failure> {
-    let mut scratch = service.take_scratch();
+    let mut scratch = take_scratch();
     scratch.request.endpoints = endpoints;
     let mut active = Active { socket, service, scratch: &mut scratch };
     let Scratch { inbound, request, account } = &mut *active.scratch;
@@ -66,7 +65,7 @@ pub(super) async fn run<R: Readiness, H: Handler>(
         service.handler.failed(failure);
     }
     drop(active);
-    service.give_back(scratch);
+    give_back(scratch);
     result
 }
 
@@ -215,7 +214,6 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             Err(offence) => return self.refuse(inbound, offence, head_only).await.map(Some),
         };
         inbound.begin_body(framing);
-        self.service.requests.fetch_add(1, Ordering::Relaxed);
         let mut upload = None;
         let response = if request.head.method() == Method::Connect {
             // RFC 9110 section 9.3.6: a tunnel. This engine has none, and a
@@ -359,7 +357,6 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         offence: Offence,
         head_only: bool,
     ) -> Result<Ending, Failure> {
-        self.service.requests.fetch_add(1, Ordering::Relaxed);
         let asked = Asked { head_only, chunked: true, last: true };
         let page = self.service.handler.refuse(offence.status());
         self.service.handler.answering(page.status());

@@ -24,11 +24,11 @@ mod linger;
 mod outbound;
 mod upload;
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use sluicegate::{Readiness, Socket, Timer};
@@ -38,9 +38,31 @@ use crate::handler::{Failure, Handler};
 use crate::limits::Limits;
 use crate::request::Endpoints;
 
-/// Scratch memory that is kept for reuse. More than so many active connections
-/// at a time on one service make and free their own.
+/// Scratch memory that a thread keeps for reuse. More than so many connections
+/// that are active on it at a time make and free their own.
 const SCRATCH: usize = 64;
+
+thread_local! {
+    /// What the last active connections of this thread have left.
+    #[expect(clippy::vec_box, reason = "moved in and out as a pointer: a scratch is a kilobyte")]
+    static KEPT: RefCell<Vec<Box<Scratch>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take_scratch() -> Box<Scratch> {
+    // A thread that is ending has none left.
+    KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default()
+}
+
+fn give_back(mut scratch: Box<Scratch>) {
+    if scratch.reset() {
+        let _ = KEPT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < SCRATCH {
+                kept.push(scratch);
+            }
+        });
+    }
+}
 
 /// A handler and what its connections share.
 #[derive(Debug)]
@@ -48,34 +70,19 @@ pub struct Service<H> {
     handler: H,
     limits: Limits,
     draining: AtomicBool,
-    requests: AtomicU64,
-    #[expect(clippy::vec_box, reason = "moved in and out as a pointer: a scratch is a kilobyte")]
-    scratch: Mutex<Vec<Box<Scratch>>>,
 }
 
 impl<H: Handler> Service<H> {
     /// Serves with `handler` within `limits`.
     #[must_use]
     pub fn new(handler: H, limits: Limits) -> Self {
-        Service {
-            handler,
-            limits,
-            draining: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
-            scratch: Mutex::default(),
-        }
+        Service { handler, limits, draining: AtomicBool::new(false) }
     }
 
     /// The handler.
     #[must_use]
     pub fn handler(&self) -> &H {
         &self.handler
-    }
-
-    /// Requests that were answered, offences among them.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// From now on every answer is the last of its connection. Idle
@@ -87,21 +94,6 @@ impl<H: Handler> Service<H> {
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
-    }
-
-    fn take_scratch(&self) -> Box<Scratch> {
-        let mut kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.pop().unwrap_or_default()
-    }
-
-    fn give_back(&self, mut scratch: Box<Scratch>) {
-        if !scratch.reset() {
-            return;
-        }
-        let mut kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < SCRATCH {
-            kept.push(scratch);
-        }
     }
 }
 
