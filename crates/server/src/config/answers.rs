@@ -25,7 +25,7 @@ pub(super) fn redirect(
     let table = item.table(reader, &schema::REDIRECT, example)?;
     let status = match table.get("status") {
         Some(item) => {
-            let status = item.integer(reader, 300..=399, 308)?;
+            let status = item.integer(reader, 0..=999, 308)?;
             if !REDIRECTS.contains(&status) {
                 let expected = "expected 301, 302, 303, 307 or 308";
                 item.wrong(reader, &status.to_string(), expected);

@@ -49,6 +49,11 @@ impl Mistakes {
     }
 
     #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    #[cfg(test)]
     pub(super) fn places(&self) -> impl Iterator<Item = Place> {
         self.shown.iter().map(|(place, _)| *place)
     }

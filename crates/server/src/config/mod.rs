@@ -194,3 +194,6 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
         sites: sites.into_iter().map(finish).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,6 +86,17 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// A duration as [`duration`] takes it.
+pub(crate) fn shown(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    match units.iter().find(|(_, unit)| milliseconds.is_multiple_of(*unit)) {
+        _ if milliseconds == 0 => "0s".to_owned(),
+        Some((name, unit)) => format!("{}{name}", milliseconds / unit),
+        None => format!("{milliseconds}ms"),
+    }
+}
+
 /// The name of a file in a directory.
 pub(crate) fn name(text: &str) -> Result<String, String> {
     if text.is_empty() || text == "." || text == ".." || text.contains(['/', '\0']) {
@@ -135,17 +146,17 @@ pub(crate) fn plain_prefix(text: &str) -> Result<Prefix, String> {
     if text.contains(['?', '#']) {
         return Err("a path ends before `?` and `#`".to_owned());
     }
-    let normal = prefix(text).or_else(|_| prefix(&text.replace('%', "%25")))?;
-    let shown = format!("/{}", String::from_utf8_lossy(&normal.0));
-    let has_encoding = shown != text && shown == text.replace("%25", "%") || {
-        let mut escapes = text.split('%').skip(1).map(str::as_bytes);
-        escapes.any(
-            |tail| matches!(tail, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()),
-        )
+    let is_escape = |tail: &str| {
+        let mut digits = tail.bytes().take(2).filter(u8::is_ascii_hexdigit);
+        digits.next().and(digits.next()).is_some()
     };
-    if has_encoding {
-        return Err(format!("expected it without percent-encoding; did you mean `{shown}`?"));
+    if text.split('%').skip(1).any(is_escape) {
+        let guess = prefix(text)
+            .map(|normal| format!("; did you mean `/{}`?", String::from_utf8_lossy(&normal.0)));
+        return Err(format!("expected it without percent-encoding{}", guess.unwrap_or_default()));
     }
+    let normal = prefix(&text.replace('%', "%25"))?;
+    let shown = format!("/{}", String::from_utf8_lossy(&normal.0));
     if shown != text {
         return Err(format!("expected its shortest form; did you mean `{shown}`?"));
     }

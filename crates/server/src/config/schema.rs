@@ -95,3 +95,19 @@ pub(super) static RESPOND: Schema =
 /// All of them.
 pub(super) static ALL: [&Schema; 10] =
     [&TOP, &ACCESS_LOG, &SEND, &TIMEOUTS, &LIMITS, &SITE, &ROUTE, &FILES, &REDIRECT, &RESPOND];
+
+/// What those who come from nginx write, and what it is here.
+pub(super) static FOREIGN: [(&str, &str); 12] = [
+    ("server", "site"),
+    ("server_name", "hosts"),
+    ("location", "route"),
+    ("worker_processes", "workers"),
+    ("add_header", "add_headers"),
+    ("return", "redirect"),
+    ("rewrite", "redirect"),
+    ("autoindex", "listing"),
+    ("try_files", "fallback"),
+    ("expires", "cache_control"),
+    ("gzip_static", "precompressed"),
+    ("disable_symlinks", "symlinks"),
+];

@@ -13,7 +13,7 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::mistakes::{Mistake, listed, nearest, quoted};
 use super::parse;
-use super::schema::{ALL, Schema, TOP};
+use super::schema::{ALL, FOREIGN, Schema, TOP};
 use super::source::Source;
 
 /// What all parts of reading share.
@@ -101,12 +101,12 @@ impl<'a> Table<'a> {
 
 fn unknown(name: &str, schema: &Schema) -> String {
     let mut message = format!("unknown key {} in {}", quoted(name), schema.name);
-    if let Some(near) = nearest(name, schema.keys.iter().copied()) {
-        return format!("{message}; did you mean `{near}`?");
-    }
     let homes: Vec<&Schema> = ALL.into_iter().filter(|home| home.keys.contains(&name)).collect();
     match homes.as_slice() {
-        [] => message += &format!("; expected {}", listed(schema.keys, "or")),
+        [] => match foreign(name, schema).or(nearest(name, schema.keys.iter().copied())) {
+            Some(near) => message += &format!("; did you mean `{near}`?"),
+            None => message += &format!("; expected {}", listed(schema.keys, "or")),
+        },
         [home] if std::ptr::eq(*home, &raw const TOP) => {
             message += "; it belongs before the first table of the file";
         }
@@ -116,6 +116,12 @@ fn unknown(name: &str, schema: &Schema) -> String {
         }
     }
     message
+}
+
+/// What a name of nginx's is here.
+fn foreign(name: &str, schema: &Schema) -> Option<&'static str> {
+    let is_it = |(other, ours): &&(&str, &str)| *other == name && schema.keys.contains(ours);
+    FOREIGN.iter().find(is_it).map(|(_, ours)| *ours)
 }
 
 /// A key and its value, or one of a list of values.
@@ -146,7 +152,8 @@ impl<'a> Item<'a> {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "a number",
             DeValue::Float(_) => "a number with a fraction",
-            DeValue::Boolean(_) => "true or false",
+            DeValue::Boolean(true) => "`true`",
+            DeValue::Boolean(false) => "`false`",
             DeValue::Datetime(_) => "a date",
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
@@ -158,7 +165,8 @@ impl<'a> Item<'a> {
     /// Notes what is wrong with a value of the right type.
     pub(super) fn wrong(&self, reader: &Reader<'_>, text: &str, reason: &str) {
         let glue = if reason.starts_with("expected") { ';' } else { ':' };
-        let (name, text) = (self.name, quoted(text));
+        let text = if text.is_empty() { "empty".to_owned() } else { quoted(text) };
+        let name = self.name;
         reader.mistake(self.span(), format_args!("`{name}` cannot be {text}{glue} {reason}"));
     }
 
@@ -246,7 +254,11 @@ impl<'a> Item<'a> {
             if range.contains(&value) {
                 return Ok(value);
             }
-            Err(format!("expected {:?} to {:?}", range.start(), range.end()))
+            Err(format!(
+                "expected {} to {}",
+                parse::shown(*range.start()),
+                parse::shown(*range.end())
+            ))
         })
     }
 

@@ -1,0 +1,106 @@
+//! The annotated example, and the documents beside it.
+
+use std::collections::HashSet;
+use std::fs;
+
+use toml::de::{DeTable, DeValue};
+
+use super::super::schema::{
+    ACCESS_LOG, ALL, FILES, LIMITS, REDIRECT, RESPOND, ROUTE, SEND, SITE, Schema, TIMEOUTS, TOP,
+};
+use super::super::{Action, Match, load};
+
+pub(super) const EXAMPLE: &str = include_str!("../../../../../docs/example.toml");
+const REFERENCE: &str = include_str!("../../../../../docs/configuration.md");
+const NGINX: &str = include_str!("../../../../../docs/nginx.md");
+
+#[test]
+fn the_example_is_correct() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    for folder in ["srv/www/errors", "srv/app", "srv/shared", "var/log/sluicegate"] {
+        fs::create_dir_all(at.join(folder)).unwrap();
+    }
+    for page in ["srv/www/errors/404.html", "srv/www/errors/50x.html", "srv/app/index.html"] {
+        fs::write(at.join(page), "x").unwrap();
+    }
+    let text = EXAMPLE
+        .replace("\"/srv/", &format!("\"{}/srv/", at.display()))
+        .replace("\"/var/log/", &format!("\"{}/var/log/", at.display()));
+    let path = at.join("sluicegate.toml");
+    fs::write(&path, text).unwrap();
+    let config = load(&path).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.path, path);
+    assert!(config.sites.len() >= 3);
+    let routes = || config.sites.iter().flat_map(|site| &site.routes);
+    assert!(routes().any(|route| matches!(route.action, Action::Redirect(_))));
+    assert!(routes().any(|route| matches!(route.matches, Match::Suffix(_))));
+}
+
+/// The tables beneath `key` of each of `tables`.
+fn beneath<'a>(tables: &[&'a DeTable<'a>], key: &str) -> Vec<&'a DeTable<'a>> {
+    let values = tables.iter().filter_map(|table| table.get(key));
+    let mut all = Vec::new();
+    for value in values {
+        match value.get_ref() {
+            DeValue::Array(list) => {
+                all.extend(list.iter().filter_map(|it| it.get_ref().as_table()))
+            }
+            other => all.extend(other.as_table()),
+        }
+    }
+    all
+}
+
+#[test]
+fn the_example_has_every_key() {
+    let document = DeTable::parse(EXAMPLE).unwrap();
+    let top = vec![document.get_ref()];
+    let sites = beneath(&top, "site");
+    let routes = beneath(&sites, "route");
+    let mut looked = 0;
+    let mut look = |schema: &Schema, tables: &[&DeTable<'_>]| {
+        let given: HashSet<&str> =
+            tables.iter().flat_map(|table| table.keys()).map(|key| &**key.get_ref()).collect();
+        for key in schema.keys {
+            assert!(given.contains(key), "`{key}` of {} is not in the example", schema.name);
+        }
+        looked += 1;
+    };
+    look(&TOP, &top);
+    for (schema, key) in
+        [(&ACCESS_LOG, "access_log"), (&SEND, "send"), (&TIMEOUTS, "timeouts"), (&LIMITS, "limits")]
+    {
+        look(schema, &beneath(&top, key));
+    }
+    look(&SITE, &sites);
+    look(&ROUTE, &routes);
+    for (schema, key) in [(&FILES, "files"), (&REDIRECT, "redirect"), (&RESPOND, "respond")] {
+        look(schema, &beneath(&routes, key));
+    }
+    assert_eq!(looked, ALL.len());
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    for schema in ALL {
+        for key in schema.keys.iter().chain(schema.later) {
+            assert!(REFERENCE.contains(&format!("`{key}")), "`{key}` of {}", schema.name);
+        }
+    }
+}
+
+#[test]
+fn the_table_for_nginx_has_25_directives_and_no_key_that_is_not_ours() {
+    let rows: Vec<&str> = NGINX.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(rows.len(), 25);
+    let keys: HashSet<&str> = ALL.iter().flat_map(|schema| schema.keys).copied().collect();
+    for row in rows {
+        let ours = row.split('|').nth(2).unwrap();
+        let named = ours.split('`').skip(1).step_by(2);
+        // The first word of each piece of code: a key, perhaps with its value.
+        let mut words = named.map(|code| code.split([' ', '=', '.']).next().unwrap());
+        let is_no = ours.trim().starts_with("no");
+        assert!(is_no || words.any(|word| keys.contains(word.trim_matches(['[', ']']))), "{row}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Configurations and what is wrong with them.
+
+mod example;
+mod files;
+mod random;
+mod routes;
+mod sites;
+mod top;
+mod values;
+mod wholes;
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::mistakes::Mistakes;
+use super::source::Source;
+use super::{Config, understand};
+
+/// A text, and what is said of it: line, column, message. `DIR` is the
+/// configuration's directory.
+type Case = (&'static str, &'static [&'static str]);
+
+/// A directory for a configuration, with a root in it.
+fn directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(directory.path().join("www/dir")).unwrap();
+    for page in ["index.html", "404.html"] {
+        std::fs::write(directory.path().join("www").join(page), "x").unwrap();
+    }
+    directory
+}
+
+fn read(text: &str, directory: &Path) -> Result<Config, Mistakes> {
+    understand(&Source::new(Path::new("t.toml"), text), directory)
+}
+
+/// The first line of each mistake.
+fn told(mistakes: &Mistakes) -> Vec<String> {
+    let text = mistakes.to_string();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("t.toml:"));
+    lines.map(str::to_owned).collect()
+}
+
+fn check(cases: &[Case], whole: impl Fn(&str) -> String) {
+    let directory = directory();
+    for (text, expected) in cases {
+        let result = read(&whole(text), directory.path());
+        let told = result.as_ref().map_or_else(told, |_| Vec::new());
+        let path = directory.path().to_string_lossy();
+        let told: Vec<String> = told.iter().map(|line| line.replace(&*path, "DIR")).collect();
+        assert_eq!(told, *expected, "{text}");
+    }
+}
+
+/// A route that nothing is wrong with.
+const ROUTE: &str = "[[site.route]]\npath = \"/\"\nrespond = { text = \"x\" }\n";
+
+#[test]
+fn mistakes_of_the_top_level_are_told() {
+    check(top::TOP, |text| format!("{text}\n[[site]]\n{ROUTE}"));
+}
+
+#[test]
+fn mistakes_of_sites_are_told() {
+    check(sites::SITE, |text| format!("[[site]]\n{text}\n{ROUTE}"));
+}
+
+#[test]
+fn mistakes_of_routes_are_told() {
+    check(routes::ROUTE, |text| format!("[[site]]\n[[site.route]]\n{text}\n"));
+}
+
+#[test]
+fn mistakes_of_files_are_told() {
+    check(files::FILES, |text| {
+        let files = format!("files = {{ root = \"www\", {text} }}");
+        format!("[[site]]\n[[site.route]]\npath = \"/app/\"\n{files}\n")
+    });
+}
+
+#[test]
+fn mistakes_of_whole_configurations_are_told() {
+    check(wholes::WHOLE, str::to_owned);
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_line() {
+    let text = "lisen = []\nworkers = 1.5\nsite = [{}]\n";
+    let mistakes = read(text, &std::env::temp_dir()).unwrap_err();
+    let expected = "\
+3 mistakes in t.toml
+t.toml:1:1: unknown key `lisen` in the top level; did you mean `listen`?
+  1 | lisen = []
+    | ^^^^^
+t.toml:2:11: `workers` is a number with a fraction; expected a whole number, such as 2
+  2 | workers = 1.5
+    |           ^^^
+t.toml:3:9: this site has no route; expected `[[site.route]]`
+  3 | site = [{}]
+    |         ^^";
+    assert_eq!(mistakes.to_string(), expected);
+}
+
+#[test]
+fn a_flood_of_mistakes_is_cut_off() {
+    let text = "[[site]]\nx = 1\n".repeat(3000);
+    let mistakes = read(&text, &std::env::temp_dir()).unwrap_err().to_string();
+    assert!(mistakes.lines().count() < 5000 && mistakes.contains("\nand "), "{}", mistakes.len());
+}

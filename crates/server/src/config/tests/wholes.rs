@@ -1,0 +1,127 @@
+//! Mistakes of whole configurations.
+
+use super::Case;
+
+pub(super) const WHOLE: &[Case] = &[
+    ("", &["1:1: there is no site; expected `[[site]]`"]),
+    ("# nothing", &["1:1: there is no site; expected `[[site]]`"]),
+    (
+        r#"[site]
+hosts = ["a.test"]
+"#,
+        &["1:1: `site` is a table; expected tables, each begun by `[[site]]`"],
+    ),
+    (
+        r#"site = [1]
+"#,
+        &["1:9: `site` is a number; expected tables, each begun by `[[site]]`"],
+    ),
+    (
+        r#"[[site]]
+hosts = ["a.test"]
+"#,
+        &["1:1: this site has no route; expected `[[site.route]]`"],
+    ),
+    (
+        r#"[[site]]
+hosts = ["a.test", "b.test"]
+[[site.route]]
+path = "/"
+respond = { text = "x" }
+[[site.route]]
+match = "*.x"
+respond = { text = "x" }
+[[site.route]]
+match = "*.x"
+respond = { text = "y" }
+[[site.route]]
+path = "/"
+respond = { text = "y" }
+[[site]]
+hosts = ["B.test"]
+listen = ["127.0.0.1:81"]
+[[site.route]]
+path = "/"
+respond = { text = "x" }
+"#,
+        &[
+            "10:9: no path comes here: the route of line 7 has `*.x`, too",
+            "13:8: no path comes here: the route of line 4 has `/`, too",
+            "16:10: `b.test` is the host of another site at the same addresses, in line 2",
+        ],
+    ),
+    (
+        r#"listen = ["127.0.0.1:80", "127.0.0.1:82"]
+[[site]]
+listen = ["127.0.0.1:80"]
+route = [{ path = "/", respond = { text = "1" } }]
+[[site]]
+listen = ["0.0.0.0:80"]
+route = [{ path = "/", respond = { text = "2" } }]
+"#,
+        &[
+            "1:27: no site is reached at `127.0.0.1:82`; each has its own `listen`",
+            "5:1: a second default site; the one of line 2 has no `hosts` either, at the same addresses",
+            "6:11: `0.0.0.0:80` overlaps with an address of line 1",
+        ],
+    ),
+    (
+        r#"[[site]]
+route = [{ path = "/", respond = { text = "1" } }]
+[[site]]
+route = [{ path = "/", respond = { text = "2" } }]
+"#,
+        &[
+            "3:1: a second default site; the one of line 1 has no `hosts` either, at the same addresses",
+        ],
+    ),
+    (
+        r#"workers =
+listen = ["127.0.0.1:80" "x"]
+[timeouts]
+head = 20s
+hed = 1
+"#,
+        &[
+            "1:10: a value is missing",
+            "2:26: missing comma between array elements, expected `,`",
+            "4:8: string values must be quoted, expected literal string",
+            "5:1: unknown key `hed` in `[timeouts]`; did you mean `head`?",
+        ],
+    ),
+    (
+        r#"a = 1
+a = 2
+workers = "x"
+[[site]
+hosts = 7
+"#,
+        &[
+            "1:1: unknown key `a` in the top level; expected `workers`, `listen`, `user`, `admin`, `access_log`, `send`, `timeouts`, `limits` or `site`",
+            "2:1: duplicate key",
+            "3:11: `workers` is a string; expected a whole number, such as 2",
+            "4:8: unclosed array table, expected `]`",
+        ],
+    ),
+    (
+        r#"[timeouts]
+head = "20s"
+workers = 2
+listen = ["127.0.0.1:80"]
+"#,
+        &[
+            "1:1: there is no site; expected `[[site]]`",
+            "3:1: unknown key `workers` in `[timeouts]`; it belongs before the first table of the file",
+            "4:1: unknown key `listen` in `[timeouts]`; it is a key of the top level and `[[site]]`",
+        ],
+    ),
+    (
+        "\u{feff}workers = 0\r\nlisten = \"x\"\r\n[[site]]\r\nhosts = [\"ü.test\"]\r\nroute = [{ path = \"/ü\", respond = {} }]\r\n",
+        &[
+            "1:11: `workers` cannot be `0`; expected 1 to 1024",
+            r#"2:10: `listen` is a string; expected a list of addresses, such as ["127.0.0.1:8080"]"#,
+            "4:10: `hosts` cannot be `ü.test`; expected the name's ASCII form, which begins with `xn--`",
+            "5:25: `respond` says nothing; expected `status` or `text`",
+        ],
+    ),
+];
