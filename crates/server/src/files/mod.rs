@@ -66,6 +66,9 @@ impl Files<'_> {
             Method::Other => Response::status_page(501),
             _ => allow(Response::status_page(405)),
         };
+        if self.directory.options.error_pages.is_empty() {
+            return response;
+        }
         self.with_own_page(response)
     }
 

@@ -150,7 +150,7 @@ impl Sites {
 
     /// How often files were found in the caches of all workers, and what these
     /// keep; counted on over reloads.
-    pub(crate) fn counters(&self) -> &Counters {
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 }
@@ -188,7 +188,8 @@ impl Opening<'_> {
         });
         let action = match &route.action {
             config::Action::Files { root, strip_prefix, options } => {
-                self.files(root, strip_prefix, options, &rules, route.line)
+                let strip = strip_prefix.strip_suffix(b"/").unwrap_or(strip_prefix);
+                self.files(root, strip, options, &rules, route.line)
             }
             config::Action::Redirect(redirect) => Action::Redirect(Redirect::new(redirect, hosts)),
             config::Action::Respond { status, content_type, content } => {

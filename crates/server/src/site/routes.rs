@@ -114,10 +114,10 @@ impl Routes {
     }
 }
 
-/// What is left of `path` without `prefix` at its beginning, both normal forms.
+/// What is left of `path` without `prefix` at its beginning, both normal forms
+/// without a slash at the end.
 /// What does not begin with it stays as it is.
 pub(super) fn strip<'a>(path: &'a [u8], prefix: &[u8]) -> &'a [u8] {
-    let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
     if prefix.is_empty() {
         return path;
     }
@@ -236,14 +236,11 @@ mod tests {
     fn only_whole_segments_are_taken_off() {
         for (path, prefix, left) in [
             ("app/x", "app", "x"),
-            ("app/x", "app/", "x"),
             ("app", "app", ""),
-            ("app", "app/", ""),
             ("apple", "app", "apple"),
             ("a/b/c", "a/b", "c"),
             ("x/app", "app", "x/app"),
             ("x", "", "x"),
-            ("x", "/", "x"),
         ] {
             let stripped = strip(path.as_bytes(), prefix.as_bytes());
             assert_eq!(stripped, left.as_bytes(), "{path} without {prefix}");

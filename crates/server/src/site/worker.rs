@@ -54,10 +54,13 @@ impl Worker {
             return Response::status_page(path.map_or_else(PathError::status, |_| 404));
         };
         let mut response = self.act(route, path, head, endpoints);
-        response.apply(&route.rules);
+        if !route.rules.is_empty() {
+            response.apply(&route.rules);
+        }
         response
     }
 
+    #[inline]
     fn act(
         &self,
         route: &Route,
