@@ -30,7 +30,7 @@ use crate::config::{self, LogFormat, LogTo};
 const BACKLOG: usize = 16 << 20;
 
 /// Empty pieces that are kept.
-const SPARE: usize = 16;
+pub(super) const SPARE: usize = 16;
 
 /// How long anybody waits for the thread, which may wait for a disk or a pipe.
 const PATIENCE: Duration = Duration::from_secs(5);

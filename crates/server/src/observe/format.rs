@@ -68,4 +68,4 @@ fn request_line(head: &sluicegate_http::RequestHead) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

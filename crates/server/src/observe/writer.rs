@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluicegate_http::Answered;
 
-use super::access_log::Shared;
+use super::access_log::{SPARE, Shared};
 use super::format::{self, Clock};
 
 /// Bytes of lines that are handed over at a time: a hundred lines or so, one
@@ -53,8 +53,8 @@ impl Seat {
     pub(super) fn new(closed: bool) -> Self {
         Seat {
             lines: Mutex::new(Lines {
-                piece: Vec::new(),
-                full: Vec::new(),
+                piece: empty_piece(),
+                full: Vec::with_capacity(SPARE),
                 clock: Clock::default(),
                 announced: false,
                 left: false,
