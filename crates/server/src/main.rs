@@ -14,6 +14,7 @@ mod doctor;
 mod files;
 mod log;
 mod observe;
+mod program;
 mod serve;
 mod site;
 

@@ -47,7 +47,7 @@ pub use counters::{Counters, WayBytes};
 pub use ledger::{Ledger, Progress};
 pub use limits::{SocketLimits, Unsent};
 pub use linger::{Lingering, lingering};
-pub use listener::{Listener, listen};
+pub use listener::{Listener, listen, listen_on};
 pub use locality::{Locality, LocalityRule, Locator};
 pub use pipes::{PipePool, Pipes};
 pub use position::Position;
@@ -81,8 +81,10 @@ pub mod file {
 
 /// What a program around the sockets needs of the host.
 pub mod os {
-    pub use sluicegate_sys::clock::process_cpu;
-    pub use sluicegate_sys::limits::raise_descriptors;
+    pub use sluicegate_sys::clock::{monotonic_micros, process_cpu};
+    pub use sluicegate_sys::identity;
+    pub use sluicegate_sys::inherit;
+    pub use sluicegate_sys::limits::{is_out_of_descriptors, raise_descriptors};
     pub use sluicegate_sys::signal::{Signal, Signals};
 
     use std::io;

@@ -26,13 +26,30 @@ const BACKLOG: i32 = 4096;
 /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EMFILE`.
 pub fn listen(address: SocketAddr) -> io::Result<Arc<OwnedFd>> {
     let listener = socket::listen(address, BACKLOG)?;
+    spare_pacing(&listener, address);
+    Ok(Arc::new(listener))
+}
+
+/// As [`listen`], with a socket that listens already: inherited from whoever
+/// started this process.
+///
+/// # Errors
+/// `EOPNOTSUPP`, `ENOTSOCK`.
+pub fn listen_on(socket: OwnedFd) -> io::Result<Arc<OwnedFd>> {
+    socket::listen_again(socket.as_fd(), BACKLOG)?;
+    if let Some(address) = socket::local_address(socket.as_fd())? {
+        spare_pacing(&socket, address);
+    }
+    Ok(Arc::new(socket))
+}
+
+fn spare_pacing(listener: &OwnedFd, address: SocketAddr) {
     if address.ip().to_canonical().is_loopback()
         && socket::congestion_control(listener.as_fd()).is_ok_and(|name| name.starts_with("bbr"))
     {
         // A refusal costs speed and nothing else.
         let _ = socket::set_congestion_control(listener.as_fd(), "reno");
     }
-    Ok(Arc::new(listener))
 }
 
 /// One worker's view of a listening socket. The socket itself is never closed
@@ -69,6 +86,29 @@ impl<S: Source> Listener<S> {
         &self.source
     }
 
+    /// Watches the socket no longer: connections that come from now on wake
+    /// whoever else watches it, in this process or another. Those that had
+    /// woken this view before are still to be taken, by
+    /// [`Listener::accept_now`] until there is none.
+    pub fn unwatch(&self) {
+        self.readiness.unwatch(self.socket.as_fd());
+    }
+
+    /// A connection that waits already; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Listener::accept`].
+    pub fn accept_now(&self) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+        loop {
+            match socket::accept(self.socket.as_fd()) {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The next connection, and where it comes from.
     ///
     /// # Errors
@@ -87,6 +127,14 @@ impl<S: Source> Listener<S> {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl<S: Source> Drop for Listener<S> {
+    /// The socket may stay open elsewhere, and with it the kernel's registration
+    /// here, which would take wake-ups that are another's.
+    fn drop(&mut self) {
+        self.unwatch();
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Locality {
 }
 
 /// What an operator knows of localities, before any socket asks the kernel.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalityRule {
     /// What all peers are, whatever the kernel says.
     pub forced: Option<Locality>,

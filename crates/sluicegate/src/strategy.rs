@@ -44,7 +44,7 @@ impl Way {
 }
 
 /// How ways are chosen. The defaults are measured; see each constant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Strategy {
     /// Takes this way for everything that can go it, whatever its size: for a
     /// bug or a measurement. [`Way::Copy`] is for files and memory,

@@ -38,6 +38,14 @@ pub fn process_cpu() -> Duration {
     Duration::new(u64::try_from(taken.tv_sec).unwrap_or(0), nanos)
 }
 
+/// Microseconds of `CLOCK_MONOTONIC`, which other processes can compare.
+#[must_use]
+pub fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let whole = u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000;
+    whole + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,10 @@ pub mod errqueue;
 #[cfg(target_os = "linux")]
 pub mod file;
 #[cfg(target_os = "linux")]
+pub mod identity;
+#[cfg(target_os = "linux")]
+pub mod inherit;
+#[cfg(target_os = "linux")]
 pub mod io_signal;
 #[cfg(target_os = "linux")]
 pub mod limits;

@@ -22,3 +22,9 @@ pub fn raise_descriptors() -> io::Result<u64> {
     }
     Ok(maximum.unwrap_or(u64::MAX))
 }
+
+/// Whether a call failed for want of a descriptor in this process (`EMFILE`).
+#[must_use]
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
+}

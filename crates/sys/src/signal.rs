@@ -3,8 +3,9 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The signals that a server listens for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub enum Signal {
     Interrupt,
     /// `SIGTERM`.
     Terminate,
+    /// `SIGUSR1`.
+    User1,
+    /// `SIGUSR2`.
+    User2,
 }
 
 impl Signal {
@@ -23,6 +28,8 @@ impl Signal {
             Signal::Hangup => libc::SIGHUP,
             Signal::Interrupt => libc::SIGINT,
             Signal::Terminate => libc::SIGTERM,
+            Signal::User1 => libc::SIGUSR1,
+            Signal::User2 => libc::SIGUSR2,
         }
     }
 }
@@ -68,18 +75,20 @@ impl Signals {
         Ok(Signals { fd, listened: signals.to_vec() })
     }
 
-    /// Blocks the calling thread until a signal has come.
+    /// Blocks the calling thread until a signal has come, `also` is readable or
+    /// at its end, or `timeout` is over; sometimes for less.
     ///
     /// # Errors
     /// What `poll(2)` reports.
-    pub fn wait(&self) -> io::Result<()> {
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        loop {
-            match poll(&mut fds, None) {
-                Ok(_) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+    pub fn wait(&self, also: Option<BorrowedFd<'_>>, timeout: Option<Duration>) -> io::Result<()> {
+        let own = PollFd::new(&self.fd, PollFlags::IN);
+        let also = also.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let mut fds: Vec<PollFd<'_>> = std::iter::once(own).chain(also).collect();
+        // A timeout that cannot be said is as good as none.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -34,6 +34,16 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Sets how many connections a socket that listens already may keep, and makes
+/// it non-blocking: one that somebody else has opened.
+///
+/// # Errors
+/// `EOPNOTSUPP` when it cannot listen.
+pub fn listen_again(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+    set_nonblocking(socket)?;
+    Ok(rustix::net::listen(socket, backlog)?)
+}
+
 /// The next connection that waits at `listener`, non-blocking and closed on exec.
 ///
 /// # Errors

@@ -3,15 +3,18 @@
 use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
-use sluicegate::{Strategy, Way};
+use sluicegate::{LocalityRule, Strategy, Way};
+use sluicegate_http::Limits;
 
 use crate::config::{LISTEN, parse};
-use crate::serve::Plan;
+use crate::serve::{DRAIN, Plan};
 
 #[derive(Debug, Args)]
 pub(super) struct Listen {
-    /// Address and port to listen on; may be given several times.
-    #[arg(long = "listen", value_name = "ADDRESS:PORT", default_value = LISTEN, value_parser = parse::address)]
+    /// Address and port to listen on; may be given several times. Where a
+    /// service manager has opened sockets, those are served [default:
+    /// 127.0.0.1:8080].
+    #[arg(long = "listen", value_name = "ADDRESS:PORT", value_parser = parse::address)]
     addresses: Vec<SocketAddr>,
     /// Threads that serve connections [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -48,11 +51,22 @@ impl StrategyName {
 impl Listen {
     pub(super) fn plan(self) -> Plan {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let is_default_address = self.addresses.is_empty();
+        let default = LISTEN.parse().into_iter().collect();
         Plan {
-            addresses: self.addresses,
+            addresses: if is_default_address { default } else { self.addresses },
+            is_default_address,
             workers: self.workers.map_or(cores, usize::from),
             strategy: self.strategy.strategy(),
             access_log: None,
+            locality: LocalityRule::default(),
+            // Files take no request bodies: who sends one, of whatever size, is
+            // to learn that the method is not allowed, and not that the body is
+            // too large.
+            limits: Limits { body: u64::MAX, ..Limits::default() },
+            drain: DRAIN,
+            user: None,
+            admin: None,
         }
     }
 }

@@ -6,7 +6,6 @@ mod log;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -14,10 +13,8 @@ use clap::{Parser, Subcommand};
 use self::files::FileFlags;
 use self::listen::Listen;
 use self::log::LogFlags;
-use crate::log::tell;
 use crate::serve::Plan;
-use crate::site::Sites;
-use crate::{config, doctor, serve};
+use crate::{config, doctor, program};
 
 /// A web server that moves bodies of any size in fixed memory.
 #[derive(Debug, Parser)]
@@ -62,20 +59,10 @@ enum Command {
 pub(crate) fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Serve { directory, listen, log, files } => {
-            let options = files.options()?;
-            // Opened here so that a mistake is told before anything listens.
             let plan = Plan { access_log: log.access_log(), ..listen.plan() };
-            let sites = Sites::of_directory(&directory, options, plan.workers)?;
-            let named = std::path::absolute(&directory).unwrap_or(directory);
-            let sent = {
-                let sites = Arc::clone(&sites);
-                serve::run(&plan, &named.display().to_string(), move || Ok(sites.worker()))?
-            };
-            tell(format_args!("sent {} bytes: {sent}", sent.total()));
-            tell(format_args!("{}", sites.counters()));
-            Ok(())
+            program::serve(&directory, files.options()?, plan)
         }
-        Command::Run { config } => config::load(&config).map(drop),
+        Command::Run { config } => program::run(&config),
         Command::Check { config } => check(&config),
         Command::Doctor => doctor::run(),
     }

@@ -1,72 +1,295 @@
-//! Workers around a handler, from the first connection to the last.
+//! Workers around a subject, from the first connection to the last.
+//!
+//! `run` binds, drops privileges, starts the workers and becomes the thread
+//! that signals are obeyed on (`control`): a reload makes a new `generation`,
+//! an `upgrade` another process, and both leave every open listener open.
 
 mod balance;
+mod bound;
+mod control;
+mod generation;
+mod inherit;
+mod notify;
+mod privileges;
+mod reserve;
 mod shutdown;
+mod state;
+mod upgrade;
 mod worker;
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sluicegate::os::{Signal, Signals, raise_descriptors};
-use sluicegate::{SendContext, SocketLimits, Strategy, Unsent, WayBytes};
-use sluicegate_http::Handler;
+use sluicegate::{LocalityRule, SendContext, Strategy};
+use sluicegate_http::{Handler, Limits};
 
 use self::balance::Balance;
+use self::bound::{Bound, open, open_all};
+use self::control::{Control, End, status};
+use self::generation::Newest;
+use self::inherit::Inherited;
+use self::notify::Notify;
+use self::reserve::Reserve;
 use self::shutdown::Shutdown;
+use self::upgrade::Program;
+use self::worker::Common;
 use crate::config::AccessLog;
 use crate::log::tell;
+use crate::observe::Stats;
 
-/// Where to listen, and with how many threads.
+pub(crate) use self::privileges::owner;
+pub(crate) use self::state::State;
+
+/// How long open connections may take to finish after SIGTERM, unless a
+/// configuration says otherwise. Shorter than the 90 s after which systemd kills.
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+
+/// So many addresses are named at the start, and at a reload.
+const NAMED: usize = 16;
+
+/// Where to listen, with how many threads, and within which bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Addresses to listen on.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Nobody has named them: where a service manager has opened others, those
+    /// are served in their place.
+    pub(crate) is_default_address: bool,
     /// Threads that serve connections.
     pub(crate) workers: usize,
     /// How ways to send are chosen.
     pub(crate) strategy: Strategy,
+    /// What is known of peers beforehand.
+    pub(crate) locality: LocalityRule,
+    /// What a connection may cost.
+    pub(crate) limits: Limits,
+    /// How long open connections may take to finish at the end.
+    pub(crate) drain: Duration,
+    /// Who the process is after it has bound its addresses.
+    pub(crate) user: Option<String>,
+    /// Where operators look.
+    pub(crate) admin: Option<SocketAddr>,
     /// Where a line for each request goes, if anywhere.
-    #[allow(dead_code)] // Until the log is written.
     pub(crate) access_log: Option<AccessLog>,
 }
 
-/// Serves until SIGTERM or SIGINT, then lets the open connections finish. A
-/// second signal ends at once. Returns the bytes that were sent.
-///
-/// `subject` is what is served, for people; `handler` makes each worker's own.
+impl Plan {
+    /// Counts of workers and sockets as this plan wants them.
+    pub(crate) fn stats(&self) -> Arc<Stats> {
+        let (strategy, locality) = (self.strategy.clone(), self.locality.clone());
+        let context = SendContext { strategy, locality, ..SendContext::default() };
+        Stats::new(self.workers, Arc::new(context))
+    }
+
+    /// What `new` wants otherwise, and this process cannot change any more.
+    fn differences(&self, new: &Plan) -> Vec<&'static str> {
+        let all = [
+            ("`workers`", self.workers != new.workers),
+            ("`user`", self.user != new.user),
+            ("`admin`", self.admin != new.admin),
+            ("`send`", self.strategy != new.strategy || self.locality != new.locality),
+        ];
+        all.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+
+    /// Takes from `new` what this process can change.
+    fn take_over(&mut self, new: Plan) {
+        self.addresses = new.addresses;
+        self.limits = new.limits;
+        self.drain = new.drain;
+    }
+}
+
+/// Something that is served.
+pub(crate) trait Subject: Send + Sync + 'static {
+    /// What one worker answers with.
+    type Handler: Handler + 'static;
+
+    /// What it is, for people.
+    fn name(&self) -> String;
+
+    /// The handler of a worker, in place of the one that it had before a
+    /// reload; called on its thread.
+    ///
+    /// # Errors
+    /// What the host is short of. At the start it ends the program; on a
+    /// reload the worker's old handler goes on, and it is tried again.
+    fn worker(
+        &self,
+        number: usize,
+        stats: &Arc<Stats>,
+        before: Option<&Self::Handler>,
+    ) -> io::Result<Self::Handler>;
+
+    /// Whether handlers are to know at which of a wildcard listener's
+    /// addresses a client has come in: one more system call for a connection.
+    fn needs_local(&self) -> bool {
+        false
+    }
+
+    /// Opens log files by their names again, since somebody has moved them.
+    ///
+    /// # Errors
+    /// What keeps one from being opened; it goes on being written then.
+    fn reopen_logs(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Another process is about to go on: what it is to find in files is
+    /// written before.
+    fn flush(&self) {}
+
+    /// The last answer is out. Returns what is told of the work.
+    fn finish(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Reads everything anew: what is to be served from now on in place of what
+/// was before, and how.
+pub(crate) type Reload<S> = Box<dyn FnMut(&Arc<S>) -> Result<(Arc<S>, Plan)>>;
+
+/// Starts what operators look at, on its own listener and thread; it ends when
+/// the result is dropped.
+pub(crate) type Admin = Box<dyn FnOnce(Arc<OwnedFd>, &Arc<State>) -> Result<Box<dyn Any>>>;
+
+/// What is made before any thread.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    program: Program,
+    signals: Signals,
+}
+
+/// Call it first: every thread is to inherit the mask of signals, and the
+/// program's own file may be another one later. With `reloads`, SIGHUP has the
+/// configuration read again; without, it ends the program, as closing a
+/// terminal should.
 ///
 /// # Errors
-/// What keeps it from starting: an address in use, a limit.
-pub(crate) fn run<H, F>(plan: &Plan, subject: &str, handler: F) -> Result<WayBytes>
-where
-    H: Handler + 'static,
-    F: Fn() -> io::Result<H> + Send + Clone + 'static,
-{
-    // Before any thread is started: all of them inherit the mask.
-    let signals = Signals::listen(&[Signal::Terminate, Signal::Interrupt])
-        .context("cannot listen for signals")?;
+/// What keeps signals from being listened for.
+pub(crate) fn prepare(reloads: bool) -> Result<Prepared> {
+    let mut signals = vec![Signal::Terminate, Signal::Interrupt, Signal::User1, Signal::User2];
+    signals.extend(reloads.then_some(Signal::Hangup));
+    let signals = Signals::listen(&signals).context("cannot listen for signals")?;
+    Ok(Prepared { program: Program::at_start(), signals })
+}
+
+/// What is run.
+pub(crate) struct Start<S> {
+    pub(crate) prepared: Prepared,
+    pub(crate) plan: Plan,
+    pub(crate) subject: Arc<S>,
+    pub(crate) stats: Arc<Stats>,
+    /// Called on SIGHUP.
+    pub(crate) reload: Option<Reload<S>>,
+    /// Called if the plan has an address for it.
+    pub(crate) admin: Option<Admin>,
+}
+
+/// Serves until SIGTERM or SIGINT, or until another process goes on after an
+/// upgrade (SIGUSR2); then lets the open connections finish. A second signal
+/// ends at once.
+///
+/// # Errors
+/// What keeps it from starting: an address in use, a limit, an unknown user.
+pub(crate) fn run<S: Subject>(start: Start<S>) -> Result<()> {
+    let Start { prepared, mut plan, subject, stats, reload, admin } = start;
+    let Prepared { program, signals } = prepared;
     // More connections than descriptors is a matter for the accept loop.
     let _ = raise_descriptors();
-    let listeners =
-        plan.addresses.iter().map(|&address| open(address)).collect::<Result<Vec<_>>>()?;
-    let shutdown = Arc::new(Shutdown::default());
-    let strategy = plan.strategy.clone();
-    let context = Arc::new(SendContext { strategy, ..SendContext::default() });
-    let balance = Balance::new(plan.workers);
+    let notify = Notify::from_environment();
+    let mut inherited = Inherited::from_environment();
+    if plan.is_default_address && inherited.is_activated() {
+        plan.addresses.clear();
+    }
+    let admin_bound = plan.admin.map(|address| open(address, &mut inherited).map(Arc::new));
+    let admin_bound = admin_bound.transpose()?;
+    let bound = open_all(&plan.addresses, &[], &mut inherited)?;
+    if bound.is_empty() {
+        bail!("there is no address to listen on");
+    }
+    if let Some(user) = &plan.user {
+        privileges::become_user(user)?;
+    }
+    let state = State::new(&bound);
+    let admin = match (admin, &admin_bound) {
+        (Some(start), Some(bound)) => Some(start(Arc::clone(&bound.socket), &state)?),
+        _ => None,
+    };
+    let newest = Newest::new(subject, bound, plan.limits.clone());
+    let common = Arc::new(Common {
+        balance: Balance::new(plan.workers, Arc::clone(&stats)),
+        stats: Arc::clone(&stats),
+        shutdown: Shutdown::default(),
+        reserve: Reserve::new(),
+        drain: AtomicU64::default(),
+        grace: AtomicU64::default(),
+        cut: AtomicUsize::default(),
+        beats: (0..plan.workers).map(|_| AtomicU64::default()).collect(),
+        beat: notify.watchdog().map(|period| period / 8),
+    });
+    let threads = start_workers(&newest, &common)?;
+    let first = newest.get();
+    announce(&first.bound, &first.subject.name(), plan.workers);
+    let status = status(&first.subject.name(), first.bound.len());
+    match inherited.predecessor() {
+        // It tells the service manager, which listens to it alone.
+        Some(predecessor) => predecessor.relieve(),
+        None => notify.ready(&status),
+    }
+    drop(first);
+    let mut control = Control {
+        plan,
+        signals,
+        notify,
+        program,
+        newest: Arc::clone(&newest),
+        common,
+        state,
+        admin: admin_bound,
+        reload,
+        threads,
+        upgrade: None,
+    };
+    let end = control.obey()?;
+    let subject = Arc::clone(&newest.get().subject);
+    drop(newest);
+    if end != End::Asked {
+        // The one of the new process is asked from now on.
+        drop(admin);
+        subject.flush();
+    }
+    control.finish(end)?;
+    let sent = stats.context.counters.ways();
+    tell(format_args!("sent {} bytes: {sent}", sent.total()));
+    if let Some(summary) = subject.finish() {
+        tell(format_args!("{summary}"));
+    }
+    Ok(())
+}
+
+/// Starts the workers, and waits until all of them watch their listeners.
+fn start_workers<S: Subject>(
+    newest: &Arc<Newest<S>>,
+    common: &Arc<Common>,
+) -> Result<Vec<JoinHandle<()>>> {
+    let (ready, are_ready) = mpsc::channel();
     let mut threads = Vec::new();
-    for number in 0..plan.workers {
+    for number in 0..common.beats.len() {
         let worker = worker::Start {
             number,
-            balance: Arc::clone(&balance),
-            listeners: listeners.clone(),
-            shutdown: Arc::clone(&shutdown),
-            context: Arc::clone(&context),
-            handler: handler.clone(),
+            common: Arc::clone(common),
+            newest: Arc::clone(newest),
+            ready: ready.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -86,81 +309,29 @@ where
             .context("cannot start a worker")?;
         threads.push(thread);
     }
-    announce(&listeners, subject, plan.workers)?;
-    wait(&signals)?;
-    tell(format_args!("finishing open connections (a second signal ends at once)"));
-    shutdown.begin();
-    // The workers hold views of their own; without this one the sockets close
-    // when the last of them has emptied its queue.
-    drop(listeners);
-    let second = std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if wait(&signals).is_ok() {
-            std::process::exit(130);
-        }
-    });
-    drop(second);
-    for thread in threads {
-        if thread.join().is_err() {
-            bail!("a worker panicked");
-        }
+    drop(ready);
+    for _ in 0..threads.len() {
+        // A worker that fails ends the process.
+        are_ready.recv().context("a worker did not start")?;
     }
-    Ok(context.counters.ways())
+    Ok(threads)
 }
 
-/// What a connection may hold of the kernel from the start.
-///
-/// Unsent bytes: as a slow client; a fast one gets more once it has shown that
-/// it is (`SendContext::unsent`). Time: the send timeout (`Limits::send`) gives
-/// a client up that acknowledges nothing while it is served; this is for what
-/// is left behind when its connection was closed with bytes under way.
-fn at_first() -> SocketLimits {
-    SocketLimits {
-        unsent: Some(Unsent::default().slow),
-        send_buffer: None,
-        unacknowledged: Some(Duration::from_secs(120)),
-    }
-}
-
-fn open(address: SocketAddr) -> Result<Arc<OwnedFd>> {
-    let listener = sluicegate::listen(address).and_then(|listener| {
-        // Its connections inherit them.
-        at_first().apply(listener.as_fd()).map(|()| listener)
-    });
-    listener.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "; another program has it, --listen takes another",
-            io::ErrorKind::PermissionDenied => {
-                "; ports below 1024 need CAP_NET_BIND_SERVICE or root"
-            }
-            io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
-            _ => "",
-        };
-        anyhow::anyhow!("cannot listen on {address}: {error}{hint}")
-    })
-}
-
-fn announce(listeners: &[Arc<OwnedFd>], subject: &str, workers: usize) -> Result<()> {
+fn announce(listeners: &[Arc<Bound>], subject: &str, workers: usize) {
     use std::io::Write;
     let mut out = io::stdout().lock();
-    for listener in listeners {
-        let address = sluicegate::os::local_address(listener)
-            .ok()
-            .flatten()
-            .context("cannot tell the address listened on")?;
-        let threads = if workers == 1 { "1 worker" } else { &format!("{workers} workers") };
+    let threads = if workers == 1 { "1 worker" } else { &format!("{workers} workers") };
+    for bound in listeners.iter().take(NAMED) {
         // A closed standard output is no reason not to serve.
-        let _ = writeln!(out, "Serving {subject} on http://{address} ({threads})");
+        let _ = writeln!(out, "Serving {subject} on http://{} ({threads})", bound.address);
+    }
+    if let Some(more) = listeners.len().checked_sub(NAMED).filter(|&more| more > 0) {
+        let _ = writeln!(out, "Serving {subject} on {more} more addresses");
     }
     let _ = out.flush();
-    Ok(())
 }
 
-/// Waits for a signal on an otherwise idle thread.
-fn wait(signals: &Signals) -> Result<Signal> {
-    loop {
-        signals.wait().context("cannot wait for signals")?;
-        if let Some(signal) = signals.next().context("cannot read signals")? {
-            return Ok(signal);
-        }
-    }
+/// An IPv4 address as such, also where an IPv6 socket has it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,25 +1,26 @@
 //! One thread: its listeners, its connections, its end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sluicegate::{Listener, Reactor, SendContext, Socket, Spawner, Worker};
+use sluicegate::{Listener, Reactor, Socket, Spawner, Worker, os};
 use sluicegate_http::{Endpoints, Handler, Limits, Service, serve_between};
 
-use super::balance::{Balance, Counted};
+use super::balance::{Accepted, Balance, Counted};
+use super::bound::{Bound, contains};
+use super::generation::{Generation, Latest, Newest, Shared};
+use super::reserve::{Reserve, Turned};
 use super::shutdown::Shutdown;
+use super::{Subject, canonical};
 use crate::log::tell;
-
-/// How long open connections may take to finish after SIGTERM. Shorter than
-/// the 90 s after which systemd kills.
-const DRAIN: Duration = Duration::from_secs(30);
+use crate::observe::{Ended, Stats};
 
 /// Pause after the kernel had no descriptor or memory for a connection. It
 /// stays in the queue meanwhile.
@@ -31,83 +32,97 @@ const TEND: Duration = Duration::from_secs(5);
 /// Connections accepted in a row before the others have their turn.
 const BATCH: usize = 64;
 
-/// Files take no request bodies: who sends one, of whatever size, is to learn
-/// that the method is not allowed, and not that the body is too large.
-fn limits() -> Limits {
-    Limits { body: u64::MAX, ..Limits::default() }
+/// What the workers and the thread that starts them have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) stats: Arc<Stats>,
+    pub(super) balance: Arc<Balance>,
+    pub(super) shutdown: Shutdown,
+    pub(super) reserve: Reserve,
+    /// How the end goes; set before the shutdown begins.
+    pub(super) drain: AtomicU64,
+    pub(super) grace: AtomicU64,
+    /// Connections that were cut at the end.
+    pub(super) cut: AtomicUsize,
+    /// How often each worker has shown that it lives.
+    pub(super) beats: Vec<AtomicU64>,
+    /// How often it is to.
+    pub(super) beat: Option<Duration>,
 }
 
 /// What a worker starts with.
-pub(super) struct Start<F> {
+pub(super) struct Start<S> {
     /// Which worker it is.
     pub(super) number: usize,
-    pub(super) balance: Arc<Balance>,
-    pub(super) listeners: Vec<Arc<OwnedFd>>,
-    pub(super) shutdown: Arc<Shutdown>,
-    pub(super) context: Arc<SendContext>,
-    pub(super) handler: F,
+    pub(super) common: Arc<Common>,
+    pub(super) newest: Arc<Newest<S>>,
+    /// Hears that it watches all of its listeners.
+    pub(super) ready: mpsc::Sender<()>,
 }
 
 /// What the tasks of a worker share.
-struct Shared<H> {
+struct Here<S: Subject> {
     reactor: Reactor,
     spawner: Spawner,
-    service: Rc<Service<H>>,
-    context: Arc<SendContext>,
-    shutdown: Arc<Shutdown>,
+    common: Arc<Common>,
     number: usize,
-    balance: Arc<Balance>,
+    latest: Rc<Latest<S>>,
+    /// For new connections.
+    service: RefCell<Rc<Service<Shared<S>>>>,
+    limits: RefCell<Limits>,
+    /// All that connections may have.
+    services: RefCell<Vec<Weak<Service<Shared<S>>>>>,
+    listening: RefCell<Vec<Arc<Bound>>>,
+    /// Whether the subject wants to know our address where a listener has many.
+    needs_local: Cell<bool>,
     /// Tasks that may still bring connections.
     accepting: Rc<Cell<usize>>,
 }
 
-impl<F> Start<F> {
+impl<S: Subject> Start<S> {
     /// Serves until the shutdown, and then until the last connection is done
     /// or the time for it is over.
-    pub(super) fn run<H>(self) -> io::Result<()>
-    where
-        H: Handler + 'static,
-        F: Fn() -> io::Result<H>,
-    {
+    pub(super) fn run(self) -> io::Result<()> {
         let worker = Worker::new()?;
-        let shared = Rc::new(Shared {
+        let first = self.newest.get();
+        let stats = Arc::clone(&self.common.stats);
+        let latest = Latest::new(Arc::clone(&self.newest), &first, self.number, stats)?;
+        let service = Rc::new(Service::new(Shared(Rc::clone(&latest)), first.limits.clone()));
+        let here = Rc::new(Here {
             reactor: worker.reactor().clone(),
             spawner: worker.spawner().clone(),
-            service: Rc::new(Service::new((self.handler)()?, limits())),
-            context: self.context,
-            shutdown: self.shutdown,
+            common: self.common,
             number: self.number,
-            balance: self.balance,
+            latest,
+            services: RefCell::new(vec![Rc::downgrade(&service)]),
+            service: RefCell::new(service),
+            limits: RefCell::new(first.limits.clone()),
+            listening: RefCell::default(),
+            needs_local: Cell::new(false),
             accepting: Rc::default(),
         });
-        for socket in self.listeners {
-            let listener = Listener::new(socket, shared.reactor.clone())?;
-            let shared = Rc::clone(&shared);
-            let accepting = Accepting::new(&shared.accepting);
-            let accept_all = async move {
-                shared.accept_all(listener).await;
-                drop(accepting);
-            };
-            worker.spawner().spawn(accept_all).detach();
-        }
-        let accepting = Accepting::new(&shared.accepting);
-        let inbox = Rc::clone(&shared);
+        here.take_up(&first)?;
+        let seen = first.number;
+        // Listeners that are gone must not stay open by it.
+        drop(first);
+        let accepting = Accepting::new(&here.accepting);
+        let inbox = Rc::clone(&here);
         let take_handed = async move {
             inbox.take_handed().await;
             drop(accepting);
         };
         worker.spawner().spawn(take_handed).detach();
-        let tended = Rc::clone(&shared);
-        let tend = async move {
-            loop {
-                tended.reactor.sleep(TEND).await;
-                tended.service.handler().tend();
-            }
-        };
-        worker.spawner().spawn(tend).detach();
+        worker.spawner().spawn(Rc::clone(&here).tend()).detach();
+        worker.spawner().spawn(Rc::clone(&here).follow(self.newest, seen)).detach();
+        if let Some(beat) = here.common.beat {
+            worker.spawner().spawn(Rc::clone(&here).beat(beat)).detach();
+        }
+        // Whoever started us may have given up.
+        let _ = self.ready.send(());
+        drop(self.ready);
         worker.run(async move {
-            shared.shutdown.begun().await;
-            shared.drain().await;
+            here.common.shutdown.begun().await;
+            here.drain().await;
         })
     }
 }
@@ -128,61 +143,171 @@ impl Drop for Accepting {
     }
 }
 
-impl<H: Handler + 'static> Shared<H> {
-    /// Accepts until the shutdown, and then what is already in the queue: a
-    /// connection that the kernel has answered is not to be reset.
-    async fn accept_all(&self, listener: Listener<Reactor>) {
-        let mut complained = false;
-        let mut last_look = false;
+impl<S: Subject> Here<S> {
+    /// Listens where this generation does, and serves new connections within
+    /// its limits. The listeners that are gone end by themselves.
+    fn take_up(self: &Rc<Self>, generation: &Generation<S>) -> io::Result<()> {
+        self.needs_local.set(generation.subject.needs_local());
+        let mut first_error = Ok(());
+        let before = self.listening.take();
+        for bound in &generation.bound {
+            if contains(&before, bound) {
+                continue;
+            }
+            match Listener::new(Arc::clone(&bound.socket), self.reactor.clone()) {
+                Ok(listener) => self.listen(Arc::clone(bound), listener),
+                Err(error) => first_error = first_error.and(Err(error)),
+            }
+        }
+        self.listening.replace(generation.bound.clone());
+        if *self.limits.borrow() != generation.limits {
+            let handler = Shared(Rc::clone(&self.latest));
+            let service = Rc::new(Service::new(handler, generation.limits.clone()));
+            let mut services = self.services.borrow_mut();
+            services.retain(|service| service.strong_count() > 0);
+            services.push(Rc::downgrade(&service));
+            self.service.replace(service);
+            self.limits.replace(generation.limits.clone());
+        }
+        first_error
+    }
+
+    fn listen(self: &Rc<Self>, bound: Arc<Bound>, listener: Listener<Reactor>) {
+        let here = Rc::clone(self);
+        let accepting = Accepting::new(&self.accepting);
+        let accept_all = async move {
+            here.accept_all(&bound, &listener).await;
+            drop((listener, bound, accepting));
+        };
+        self.spawner.spawn(accept_all).detach();
+    }
+
+    /// Takes up each new generation.
+    async fn follow(self: Rc<Self>, newest: Arc<Newest<S>>, mut seen: u64) {
+        loop {
+            let next = poll_fn(|cx| {
+                if self.common.shutdown.poll_begun(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                newest.poll_after(seen, cx).map(Some)
+            })
+            .await;
+            let Some(next) = next else { return };
+            seen = next.number;
+            self.latest.prepare();
+            if let Err(error) = self.take_up(&next) {
+                tell(format_args!("worker {} cannot watch a listener: {error}", self.number));
+            }
+        }
+    }
+
+    async fn tend(self: Rc<Self>) {
+        loop {
+            self.reactor.sleep(TEND).await;
+            let service = Rc::clone(&self.service.borrow());
+            service.handler().tend();
+        }
+    }
+
+    async fn beat(self: Rc<Self>, every: Duration) {
+        loop {
+            self.common.beats[self.number].fetch_add(1, Ordering::Relaxed);
+            self.reactor.sleep(every).await;
+        }
+    }
+
+    /// Accepts until the listener's end, and then what is already in its
+    /// queue: a connection that the kernel has answered is not to be reset.
+    async fn accept_all(&self, bound: &Bound, listener: &Listener<Reactor>) {
         for turn in 1_usize.. {
             let accepted = {
                 let mut accept = pin!(listener.accept());
                 poll_fn(|cx| match accept.as_mut().poll(cx) {
                     Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-                    Poll::Pending => self.shutdown.poll_begun(cx).map(|()| None),
+                    Poll::Pending => bound.end.poll_begun(cx).map(|()| None),
                 })
                 .await
             };
             match accepted {
-                // The event of what is queued may not have been fetched yet: the
-                // queue itself is looked at once more.
-                None if !last_look => {
-                    last_look = true;
-                    self.reactor.wake_readers();
-                }
                 None => break,
-                Some(Ok((fd, _))) => {
-                    if let Some((fd, counted)) = self.balance.place(self.number, fd) {
-                        self.start(fd, counted);
-                    }
-                }
-                Some(Err(error)) => {
-                    if !std::mem::replace(&mut complained, true) {
-                        tell(format_args!("cannot accept: {error} (this is said once)"));
-                    }
-                    self.reactor.sleep(EXHAUSTED).await;
-                }
+                Some(Ok((socket, peer))) => self.accepted(socket, peer, bound),
+                Some(Err(error)) => self.exhausted(&error, listener).await,
             }
             if turn % BATCH == 0 {
                 sluicegate::yield_now().await;
             }
         }
+        // The order matters: what comes after this wakes another process, if
+        // one listens here; what came before may have woken nobody but us.
+        listener.unwatch();
+        let mut tries = 0;
+        loop {
+            match listener.accept_now() {
+                Ok(Some((socket, peer))) => self.accepted(socket, peer, bound),
+                Ok(None) => return,
+                Err(error) => {
+                    tries += 1;
+                    if tries > LAST_TRIES {
+                        return;
+                    }
+                    self.exhausted(&error, listener).await;
+                }
+            }
+        }
+    }
+
+    fn accepted(
+        &self,
+        socket: std::os::fd::OwnedFd,
+        peer: Option<std::net::SocketAddr>,
+        bound: &Bound,
+    ) {
+        let local = if !bound.address.ip().is_unspecified() {
+            Some(bound.address)
+        } else if self.needs_local.get() {
+            os::local_address(&socket).ok().flatten()
+        } else {
+            None
+        };
+        let endpoints = Endpoints { peer: peer.map(canonical), local: local.map(canonical) };
+        let accepted = Accepted { socket, endpoints };
+        if let Some((accepted, counted)) = self.common.balance.place(self.number, accepted) {
+            self.start(accepted, counted);
+        }
+    }
+
+    /// The kernel has nothing left for one more connection.
+    async fn exhausted(&self, error: &io::Error, listener: &Listener<Reactor>) {
+        self.common.reserve.say(error);
+        if os::is_out_of_descriptors(error) {
+            match self.common.reserve.turn_away(listener) {
+                Turned::Away => {
+                    self.common.stats.worker(self.number).ended(Ended::Exhausted);
+                    return;
+                }
+                Turned::Nobody => return,
+                Turned::Not => {}
+            }
+        }
+        self.reactor.sleep(EXHAUSTED).await;
     }
 
     /// Serves the connections that other workers hand to this one.
     async fn take_handed(&self) {
         loop {
             let handed = poll_fn(|cx| {
-                let handed = self.balance.poll_handed(self.number, cx);
+                let handed = self.common.balance.poll_handed(self.number, cx);
                 if handed.is_ready() {
                     return handed.map(Some);
                 }
-                self.shutdown.poll_begun(cx).map(|()| None)
+                self.common.shutdown.poll_begun(cx).map(|()| None)
             })
             .await;
             let is_last = handed.is_none();
-            for (fd, counted) in handed.unwrap_or_else(|| self.balance.close(self.number)) {
-                self.start(fd, counted);
+            for (accepted, counted) in
+                handed.unwrap_or_else(|| self.common.balance.close(self.number))
+            {
+                self.start(accepted, counted);
             }
             if is_last {
                 return;
@@ -190,10 +315,13 @@ impl<H: Handler + 'static> Shared<H> {
         }
     }
 
-    fn start(&self, fd: OwnedFd, counted: Counted) {
-        match Socket::with_context(fd, &self.reactor, Arc::clone(&self.context)) {
+    fn start(&self, accepted: Accepted, counted: Counted) {
+        let Accepted { socket, endpoints } = accepted;
+        let context = Arc::clone(&self.common.stats.context);
+        match Socket::with_context(socket, &self.reactor, context) {
             Ok(socket) => {
-                let serving = serve_between(socket, Endpoints::default(), Rc::clone(&self.service));
+                let service = Rc::clone(&self.service.borrow());
+                let serving = serve_between(socket, endpoints, service);
                 let serving = async move {
                     serving.await;
                     drop(counted);
@@ -202,22 +330,34 @@ impl<H: Handler + 'static> Shared<H> {
             }
             // The peer is gone already, or the kernel is out of memory for one
             // more watch: the connection closes.
-            Err(error) => tell(format_args!("a connection was dropped: {error}")),
+            Err(error) => {
+                self.common.stats.worker(self.number).ended(Ended::Exhausted);
+                self.common.reserve.say(&error);
+            }
         }
     }
 
     async fn drain(&self) {
         const LOOK: Duration = Duration::from_millis(5);
-        self.service.drain();
-        let end = Instant::now() + DRAIN;
-        let open = || self.balance.open(self.number);
-        while (self.accepting.get() > 0 || open() > 0) && Instant::now() < end {
+        self.listening.take();
+        for service in self.services.borrow().iter().filter_map(Weak::upgrade) {
+            service.drain();
+        }
+        let millis = |value: &AtomicU64| Duration::from_millis(value.load(Ordering::Acquire));
+        let begin = Instant::now();
+        let (grace, drain) = (millis(&self.common.grace), millis(&self.common.drain));
+        let open = || self.common.balance.open(self.number);
+        while (self.accepting.get() > 0 || open() > 0) && begin.elapsed() < drain {
             // Idle connections look around, find the drain, and close.
-            self.reactor.wake_readers();
+            if begin.elapsed() >= grace {
+                self.reactor.wake_readers();
+            }
             self.reactor.sleep(LOOK).await;
         }
-        if open() > 0 {
-            tell(format_args!("{} connections were cut at the end", open()));
-        }
+        self.common.cut.fetch_add(open(), Ordering::Relaxed);
     }
 }
+
+/// How often the last connections of a queue are tried for when the kernel has
+/// nothing left for them: their clients are reset then.
+const LAST_TRIES: usize = 20;

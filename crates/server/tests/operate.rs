@@ -1,0 +1,209 @@
+//! Reloads, signals, and the end, as operators meet them.
+#![allow(clippy::unwrap_used)] // A test ends at the first surprise.
+
+mod common;
+mod operated;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+
+use common::{PATIENCE, PROGRAM};
+use operated::{Load, Place, connect, eventually, get, page, reload, settle};
+use sluicegate_testkit::process::{Child, Signal};
+
+fn port(address: &str) -> u16 {
+    TcpListener::bind(address).unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn twenty_reloads_under_load_fail_no_request_and_close_no_connection() {
+    let place = Place::new();
+    let mut served = place.start();
+    let load = Load::on(served.address);
+    for round in 0..20 {
+        let version = ["two", "one"][round % 2];
+        place.write(&place.config(&["127.0.0.1:0"], version, ""));
+        settle();
+        assert!(reload(&mut served.child).contains(version));
+        assert_eq!(page(served.address), version.repeat(200), "round {round}");
+        load.go_on();
+    }
+    assert_eq!(load.finish(), 0, "connections that were opened again");
+    served.stop();
+}
+
+#[test]
+fn a_broken_configuration_is_refused_and_the_old_one_goes_on() {
+    let place = Place::new();
+    let mut served = place.start();
+    let mut kept = connect(served.address);
+    for (broken, says) in [
+        ("listen = 7\n".to_owned(), "config.toml"),
+        (place.config(&["127.0.0.1:0"], "missing", ""), "missing"),
+        (place.config(&["127.0.0.1:0", "192.0.2.1:80"], "two", ""), "192.0.2.1:80"),
+    ] {
+        place.write(&broken);
+        let told = reload(&mut served.child);
+        assert!(told.contains("not reloaded"), "{told}");
+        if !told.contains(says) {
+            served.child.wait_for_line(|line| line.contains(says), PATIENCE).unwrap();
+        }
+        assert_eq!(get(&mut kept, false).unwrap().0, "one".repeat(200));
+        assert_eq!(page(served.address), "one".repeat(200));
+    }
+    place.write(&place.config(&["127.0.0.1:0"], "two", ""));
+    assert!(reload(&mut served.child).contains(": reloaded: "));
+    assert_eq!(get(&mut kept, false).unwrap().0, "two".repeat(200));
+    served.stop();
+}
+
+#[test]
+fn new_addresses_are_listened_on_and_old_ones_left_but_not_their_connections() {
+    let place = Place::new();
+    let second = format!("127.0.0.2:{}", port("127.0.0.2:0"));
+    let second_address: SocketAddr = second.parse().unwrap();
+    let mut served = place.start();
+    let mut first = connect(served.address);
+    get(&mut first, false).unwrap();
+    place.write(&place.config(&["127.0.0.1:0", &second], "one", ""));
+    reload(&mut served.child);
+    assert_eq!(page(second_address), "one".repeat(200));
+    assert_eq!(page(served.address), "one".repeat(200));
+    place.write(&place.config(&[&second], "two", ""));
+    reload(&mut served.child);
+    assert_eq!(page(second_address), "two".repeat(200));
+    assert_eq!(get(&mut first, false).unwrap().0, "two".repeat(200));
+    eventually("the old address is refused", || TcpStream::connect(served.address).is_err());
+    // Somebody else can have it.
+    TcpListener::bind(served.address).unwrap();
+    assert_eq!(get(&mut first, false).unwrap().0, "two".repeat(200));
+    served.stop();
+}
+
+#[test]
+fn what_a_reload_cannot_change_is_told_and_the_rest_is_changed() {
+    let place = Place::new();
+    let mut served = place.start();
+    let config = place.config(&["127.0.0.1:0"], "two", "[send]\nstrategy = \"copy\"");
+    place.write(&config.replace("workers = 2", "workers = 3"));
+    served.child.signal(Signal::HUP).unwrap();
+    for name in ["`workers`", "`send`"] {
+        let told = |line: &str| line.contains(name) && line.contains("SIGUSR2");
+        served.child.wait_for_line(told, PATIENCE).unwrap();
+    }
+    served.child.wait_for_line(|line| line.contains(": reloaded: "), PATIENCE).unwrap();
+    assert_eq!(page(served.address), "two".repeat(200));
+    served.stop();
+}
+
+#[test]
+fn limits_of_a_reload_hold_for_new_connections() {
+    let place = Place::new();
+    let mut served = place.start();
+    let once = "[limits]\nrequests_per_connection = 1";
+    let mut before = connect(served.address);
+    assert!(get(&mut before, false).unwrap().1);
+    place.write(&place.config(&["127.0.0.1:0"], "one", once));
+    reload(&mut served.child);
+    eventually("a connection ends after one request", || {
+        !get(&mut connect(served.address), false).unwrap().1
+    });
+    assert!(get(&mut before, false).unwrap().1, "an older connection goes on");
+    served.stop();
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_cut_and_told() {
+    let place = Place::new();
+    std::fs::write(place.path("one/large"), vec![7; 30_000_000]).unwrap();
+    place.write(&place.config(&["127.0.0.1:0"], "one", "[timeouts]\ndrain = \"300ms\""));
+    let mut served = place.start();
+    let mut slow: Vec<TcpStream> = (0..3).map(|_| connect(served.address)).collect();
+    for stream in &mut slow {
+        stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 1000]).unwrap();
+    }
+    served.child.terminate().unwrap();
+    served
+        .child
+        .wait_for_line(|line| line.contains("3 connections were cut at the end"), PATIENCE)
+        .unwrap();
+    assert!(served.child.wait_timeout(PATIENCE).unwrap().success());
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let place = Place::new();
+    std::fs::write(place.path("one/large"), vec![7; 30_000_000]).unwrap();
+    let mut served = place.start();
+    let mut slow = connect(served.address);
+    slow.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    slow.read_exact(&mut [0; 1000]).unwrap();
+    served.child.terminate().unwrap();
+    served
+        .child
+        .wait_for_line(|line| line.contains("finishing open connections"), PATIENCE)
+        .unwrap();
+    served.child.terminate().unwrap();
+    assert_eq!(served.child.wait_timeout(PATIENCE).unwrap().code(), Some(130));
+}
+
+#[test]
+fn both_families_of_addresses_have_listeners_of_their_own() {
+    let place = Place::new();
+    let port = port("[::]:0");
+    let listen = [&*format!("0.0.0.0:{port}"), &*format!("[::]:{port}")];
+    place.write(&place.config(&listen, "one", ""));
+    let served = place.start();
+    for address in [format!("127.0.0.9:{port}"), format!("[::1]:{port}")] {
+        assert_eq!(page(address.parse().unwrap()), "one".repeat(200), "{address}");
+    }
+    served.stop();
+}
+
+#[test]
+fn a_thousand_addresses_are_listened_on() {
+    let place = Place::new();
+    let port = port("127.0.0.1:0");
+    let listen: Vec<String> =
+        (0..1000).map(|n| format!("127.9.{}.{}:{port}", n / 250, n % 250 + 1)).collect();
+    let listen: Vec<&str> = listen.iter().map(String::as_str).collect();
+    place.write(&place.config(&listen, "one", ""));
+    let mut served = place.start();
+    for address in listen.iter().step_by(97) {
+        assert_eq!(page(address.parse().unwrap()), "one".repeat(200), "{address}");
+    }
+    // All but one are left, and then bound again.
+    for round in [&listen[999..], &listen] {
+        place.write(&place.config(round, "two", ""));
+        assert!(reload(&mut served.child).contains(": reloaded: "));
+        assert_eq!(page(listen[999].parse().unwrap()), "two".repeat(200));
+    }
+    assert_eq!(page(listen[3].parse().unwrap()), "two".repeat(200));
+    served.stop();
+}
+
+#[test]
+fn every_mistake_at_the_start_has_a_message_and_a_status() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let at = ["127.0.0.1:0"];
+    for (config, says) in [
+        (place.config(&[&taken], "one", ""), "another program has it"),
+        (place.config(&["192.0.2.1:80"], "one", ""), "no interface of this host has that address"),
+        (place.config(&at, "missing", ""), "missing"),
+        (place.config(&at, "one", "user = \"nobody-of-that-name\""), "nobody-of-that-name"),
+        ("nonsense".to_owned(), "config.toml"),
+    ] {
+        place.write(&config);
+        let mut child = Child::spawn(place.command()).unwrap();
+        let status = child.wait_timeout(PATIENCE).unwrap();
+        assert_eq!(status.code(), Some(1), "{says}");
+        eventually(says, || child.output().contains(says));
+    }
+    let missing = Command::new(PROGRAM).args(["run", "/no/such/file"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such/file"));
+}
