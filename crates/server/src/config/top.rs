@@ -42,10 +42,14 @@ pub(super) fn workers(reader: &Reader<'_>, top: &Table<'_>) -> usize {
 }
 
 pub(super) fn user(reader: &Reader<'_>, top: &Table<'_>) -> Option<String> {
-    top.get("user")?.parsed(reader, "the name of a user, such as \"www-data\"", |text| {
+    let expected = "a user, such as \"www-data\" or \"www-data:adm\" with a group";
+    top.get("user")?.parsed(reader, expected, |text| {
         let is_odd = |c: char| c.is_whitespace() || c.is_control() || ":/,".contains(c);
-        if text.is_empty() || text.starts_with('-') || text.contains(is_odd) {
-            return Err("expected the name of a user, such as \"www-data\"".to_owned());
+        let is_name =
+            |name: &str| !name.is_empty() && !name.starts_with('-') && !name.contains(is_odd);
+        let (user, group) = text.split_once(':').unwrap_or((text, text));
+        if !is_name(user) || !is_name(group) {
+            return Err(format!("expected {expected}"));
         }
         Ok(text.to_owned())
     })
