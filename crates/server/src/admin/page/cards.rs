@@ -151,10 +151,11 @@ fn workers(out: &mut String, figures: &Figures) -> fmt::Result {
 
 /// How much of what there may be is used.
 fn meter(out: &mut String, name: &str, used: Option<u64>, most: Option<u64>) -> fmt::Result {
-    let shown = |number: Option<u64>| match number {
+    let shown = used.map_or_else(|| "?".to_owned(), text::count);
+    let limit = match most {
         None => "?".to_owned(),
         Some(u64::MAX) => "no limit".to_owned(),
-        Some(number) => text::count(number),
+        Some(number) => text::about(number),
     };
     let part = used.zip(most).and_then(|(used, most)| share(used, most)).unwrap_or(0.0);
     write!(out, "<tr><th scope=\"row\">{name}</th><td><span>")?;
@@ -164,7 +165,7 @@ fn meter(out: &mut String, name: &str, used: Option<u64>, most: Option<u64>) -> 
         _ => "w2",
     };
     chart::bar(out, [(class, part)]);
-    write!(out, "</span>{} of {}</td></tr>", shown(used), shown(most))
+    write!(out, "</span>{shown} of {limit}</td></tr>")
 }
 
 fn line(out: &mut String, name: &str, value: &str) -> fmt::Result {
@@ -178,7 +179,7 @@ fn limits(out: &mut String, status: &Status) -> fmt::Result {
     meter(out, "Descriptors", process.descriptors_open, process.descriptors_max)?;
     meter(out, "Pipes in use", Some(pipes.in_use), Some(pipes.max))?;
     let memory = process.resident_bytes.map_or_else(|| "?".to_owned(), text::bytes);
-    line(out, "Resident memory", &memory)?;
+    line(out, "Memory", &memory)?;
     // One of several processors, so it may be more than 100 %.
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     let of = [status.rates.second, status.rates.minute]

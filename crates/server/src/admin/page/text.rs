@@ -9,6 +9,11 @@ pub(super) fn count(number: u64) -> String {
     if number < 1_000_000 { grouped(number) } else { metric(number as f64) }
 }
 
+/// A count of which nobody asks for the last digits.
+pub(super) fn about(number: u64) -> String {
+    if number < 10_000 { grouped(number) } else { metric(number as f64) }
+}
+
 /// With three digits that count, and the unit before the last three, six …
 /// others: k, M, G, T.
 fn metric(number: f64) -> String {

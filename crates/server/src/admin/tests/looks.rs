@@ -2,17 +2,25 @@
 //! busy minute, without waiting for one.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use sluicegate::WayBytes;
 use sluicegate_testkit::browser::{self, Scheme};
 use sluicegate_testkit::need::Need;
 use sluicegate_testkit::require;
 
+use super::Shown;
 use crate::admin::answer::{Status, Windows};
 use crate::admin::figures::{self, Figures};
 use crate::admin::history::{History, Sample};
 use crate::admin::page;
+
+#[path = "../../../tests/common/status_page.rs"]
+mod status_page;
 
 const NOW: u64 = 1_795_340_000;
 
@@ -123,18 +131,14 @@ fn pictures_of_the_page_are_made_for_people_to_look_at() {
     let frame = "<!DOCTYPE html><body style='margin:0;background:gray'>\
         <iframe src='status.html' width=390 height=3000 style='border:0'></iframe>";
     let narrow = write("narrow.html", frame.to_owned());
-    // Where tests leave pictures: CARGO_TARGET_TMPDIR is for integration tests alone.
-    let target = std::env::current_exe().unwrap();
-    let target = target.ancestors().nth(3).unwrap().join("tmp");
-    std::fs::create_dir_all(&target).unwrap();
-    let picture = |name: &str| -> PathBuf { target.join(name) };
+    let target = target();
     for (url, size, scheme, name) in [
         (&url, (1280, 1150), Scheme::Light, "status-1280-light.png"),
         (&url, (1280, 1150), Scheme::Dark, "status-1280-dark.png"),
         (&narrow, (500, 3000), Scheme::Dark, "status-390-dark.png"),
         (&narrow, (500, 3000), Scheme::Light, "status-390-light.png"),
     ] {
-        let png = picture(name);
+        let png = target.join(name);
         let _ = std::fs::remove_file(&png);
         let console = browser::look(url, size, scheme, &png).unwrap();
         assert_eq!(console, Vec::<String>::new(), "{name}");
@@ -146,4 +150,41 @@ fn is_picture(path: &Path) -> bool {
     let png = std::fs::read(path).unwrap();
     // One colour all over is a few kilobytes at most.
     png.starts_with(b"\x89PNG\r\n\x1a\n") && png.len() > 20_000
+}
+
+/// Where tests leave pictures: CARGO_TARGET_TMPDIR is for integration tests alone.
+fn target() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().nth(3).unwrap().join("tmp");
+    std::fs::create_dir_all(&target).unwrap();
+    target
+}
+
+#[test]
+fn the_page_is_alive_in_a_browser() {
+    require!(Need::Program(browser::PROGRAM));
+    let shown = Shown::with(2, || None);
+    let (stats, ends) = (Arc::clone(&shown.stats), Arc::new(AtomicBool::new(false)));
+    let is_over = Arc::clone(&ends);
+    let load = std::thread::spawn(move || {
+        while !is_over.load(Ordering::Relaxed) {
+            for worker in stats.workers() {
+                worker.accepted();
+                worker.answered(200);
+                worker.closed();
+            }
+            stats.context.counters.add(WayBytes { copied: 1_234, ..WayBytes::default() });
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    // In both cases the load ends.
+    let seen = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        status_page::visit(shown.address);
+        status_page::pictures(shown.address, &target());
+    }));
+    ends.store(true, Ordering::Relaxed);
+    load.join().unwrap();
+    if let Err(panic) = seen {
+        std::panic::resume_unwind(panic);
+    }
 }
