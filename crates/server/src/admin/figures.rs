@@ -12,6 +12,7 @@ use sluicegate::lingering;
 
 use super::process::Process;
 use super::sources::Sources;
+use crate::files::Totals;
 use crate::observe::Ended;
 
 /// One moment. Each count is exact; two of them may be a moment apart.
@@ -112,9 +113,10 @@ pub(super) struct FileCache {
     pub(super) changed: u64,
     /// 0 to 1; none before the first lookup.
     pub(super) hit_share: Option<f64>,
-    pub(super) files_in_memory: Option<u64>,
-    pub(super) memory_bytes: Option<u64>,
-    pub(super) files_open: Option<u64>,
+    /// These three are as of a few seconds ago.
+    pub(super) files_in_memory: u64,
+    pub(super) memory_bytes: u64,
+    pub(super) files_open: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -228,7 +230,7 @@ fn sent(ways: sluicegate::WayBytes) -> Sent {
     }
 }
 
-fn file_cache(caches: &super::FileCaches) -> FileCache {
+fn file_cache(caches: &Totals) -> FileCache {
     let hits = caches.memory.saturating_add(caches.open);
     FileCache {
         found_in_memory: caches.memory,
@@ -236,9 +238,9 @@ fn file_cache(caches: &super::FileCaches) -> FileCache {
         opened: caches.opened,
         changed: caches.changed,
         hit_share: share(hits, hits.saturating_add(caches.opened)),
-        files_in_memory: caches.kept.map(|kept| kept.in_memory),
-        memory_bytes: caches.kept.map(|kept| kept.bytes),
-        files_open: caches.kept.map(|kept| kept.open),
+        files_in_memory: caches.kept_files,
+        memory_bytes: caches.kept_bytes,
+        files_open: caches.kept_open,
     }
 }
 

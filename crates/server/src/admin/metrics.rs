@@ -217,13 +217,13 @@ fn files(to: &mut Exposition, figures: &Figures) {
         "Files that were opened since what was kept of them was not there any more.",
         cache.changed,
     );
-    to.maybe(
+    to.gauge(
         "sluicegate_file_cache_memory_files",
         "Files that are kept in memory.",
         cache.files_in_memory,
     );
-    to.maybe("sluicegate_file_cache_memory_bytes", "Memory of these.", cache.memory_bytes);
-    to.maybe(
+    to.gauge("sluicegate_file_cache_memory_bytes", "Memory of these.", cache.memory_bytes);
+    to.gauge(
         "sluicegate_file_cache_open_files",
         "Files whose descriptors are kept open.",
         cache.files_open,

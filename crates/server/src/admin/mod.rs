@@ -23,4 +23,4 @@ mod spare;
 mod tests;
 
 pub(crate) use self::server::{Running, start};
-pub(crate) use self::sources::{Configuration, FileCaches, Kept, Refused, Source, Sources};
+pub(crate) use self::sources::{Configuration, Refused, Sources};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::files::Totals;
 use crate::observe::Stats;
 
 /// Tells a figure as it is now. Called on the admin server's own thread, so it
@@ -17,7 +18,8 @@ pub(crate) struct Sources {
     pub(crate) stats: Arc<Stats>,
     /// Addresses that are listened on; a reload may change them.
     pub(crate) listen: Source<Vec<SocketAddr>>,
-    pub(crate) files: Source<FileCaches>,
+    /// What the file caches of all workers did and have.
+    pub(crate) files: Source<Totals>,
     /// `None` where the program runs without a configuration file.
     pub(crate) configuration: Source<Option<Configuration>>,
     /// Whether the program is about to end.
@@ -28,32 +30,6 @@ impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources").finish_non_exhaustive()
     }
-}
-
-/// What the file caches of all workers did and have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FileCaches {
-    /// Files that were found in memory, with their head.
-    pub(crate) memory: u64,
-    /// Files whose descriptor was open.
-    pub(crate) open: u64,
-    /// Files that had to be opened.
-    pub(crate) opened: u64,
-    /// Those of `opened` of which something else was kept.
-    pub(crate) changed: u64,
-    /// What is kept, as far as that is known.
-    pub(crate) kept: Option<Kept>,
-}
-
-/// What is in the file caches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Kept {
-    /// Files in memory.
-    pub(crate) in_memory: u64,
-    /// Bytes that they take.
-    pub(crate) bytes: u64,
-    /// Files whose descriptor is kept open.
-    pub(crate) open: u64,
 }
 
 /// The configuration that is in force.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sluicegate::{SendContext, WayBytes};
 
-use super::{Configuration, FileCaches, Kept, Refused, Running, Sources, start};
+use super::{Configuration, Refused, Running, Sources, start};
+use crate::files::Totals;
 use crate::observe::{Ended, Stats};
 
 #[path = "../../tests/common/exposition.rs"]
@@ -42,8 +43,15 @@ impl Shown {
         let files = move || {
             // As if every answer were a file.
             let found = counted.answers(2);
-            let kept = Kept { in_memory: 12, bytes: 34_567, open: 5 };
-            FileCaches { memory: found, open: found / 4, opened: 7, changed: 2, kept: Some(kept) }
+            Totals {
+                memory: found,
+                open: found / 4,
+                opened: 7,
+                changed: 2,
+                kept_bytes: 34_567,
+                kept_files: 12,
+                kept_open: 5,
+            }
         };
         let sources = Sources {
             stats: Arc::clone(&stats),

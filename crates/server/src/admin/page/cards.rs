@@ -107,19 +107,13 @@ fn files(out: &mut String, figures: &Figures) -> fmt::Result {
     if let Some(hits) = cache.hit_share {
         said.push(format!("<b>{}</b> hits", text::percent(hits)));
     }
-    if let (Some(files), Some(bytes)) = (cache.files_in_memory, cache.memory_bytes) {
-        let files = text::plural(files, "file", "files");
-        said.push(format!("{files} in memory ({})", text::bytes(bytes)));
-    }
-    if let Some(files) = cache.files_open {
-        said.push(format!("{} open", text::count(files)));
-    }
+    let (files, bytes) = (text::plural(cache.files_in_memory, "file", "files"), cache.memory_bytes);
+    said.push(format!("{files} in memory ({})", text::bytes(bytes)));
+    said.push(format!("{} open", text::count(cache.files_open)));
     if cache.changed > 0 {
         said.push(format!("{} had changed", text::count(cache.changed)));
     }
-    if !said.is_empty() {
-        writeln!(out, "<p>{}</p>", said.join(" · "))?;
-    }
+    writeln!(out, "<p>{}</p>", said.join(" · "))?;
     close(out);
     Ok(())
 }

@@ -81,9 +81,9 @@ fn busy() -> Status {
             opened: 41_233,
             changed: 104,
             hit_share: Some(0.987),
-            files_in_memory: Some(3_210),
-            memory_bytes: Some(98_123_456),
-            files_open: Some(512),
+            files_in_memory: 3_210,
+            memory_bytes: 98_123_456,
+            files_open: 512,
         },
         configuration: Some(figures::Configuration {
             file: "/etc/sluicegate/sluicegate.toml".into(),
