@@ -23,7 +23,7 @@ use self::lookup::{Entry, Found, Refusal};
 use crate::log::tell;
 
 pub(crate) use self::cache::{Budget, Cache};
-pub(crate) use self::counters::Counters;
+pub(crate) use self::counters::{Counters, Totals};
 pub(crate) use self::directory::{Directories, Directory, readable};
 pub(crate) use self::listing::{Name, Utc, grouped};
 pub(crate) use self::options::{CacheControl, Options};
