@@ -47,7 +47,7 @@ pub use counters::{Counters, WayBytes};
 pub use ledger::{Ledger, Progress};
 pub use limits::{SocketLimits, Unsent};
 pub use linger::{Lingering, lingering};
-pub use listener::{Listener, listen, listen_on};
+pub use listener::{BACKLOG, Listener, listen, listen_on};
 pub use locality::{Locality, LocalityRule, Locator};
 pub use pipes::{PipePool, Pipes};
 pub use position::Position;
@@ -86,6 +86,31 @@ pub mod os {
     pub use sluicegate_sys::inherit;
     pub use sluicegate_sys::limits::{is_out_of_descriptors, raise_descriptors};
     pub use sluicegate_sys::signal::{Signal, Signals};
+
+    /// Single facilities of the kernel, for a program that tells what it allows
+    /// here. What sends is a [`crate::Socket`].
+    pub mod probe {
+        pub use sluicegate_sys::cachestat::{Resident, cachestat};
+        pub use sluicegate_sys::epoll::{Epoll, Interest};
+        pub use sluicegate_sys::errqueue::{self, Entry, Numbering};
+        pub use sluicegate_sys::ethtool::{Feature, driver, feature};
+        pub use sluicegate_sys::file_system::{magic, unnamed_file};
+        pub use sluicegate_sys::io_uring;
+        pub use sluicegate_sys::limits::{Limit, descriptors, locked_memory, page_size};
+        pub use sluicegate_sys::links::{Link, links};
+        pub use sluicegate_sys::memfd::MappedMemfd;
+        pub use sluicegate_sys::outq::unacknowledged;
+        pub use sluicegate_sys::ports::try_bind;
+        pub use sluicegate_sys::sendfile::sendfile;
+        pub use sluicegate_sys::socket::{
+            congestion_control, reset_on_close, set_congestion_control, set_unsent_limit,
+            unsent_limit,
+        };
+        pub use sluicegate_sys::splice::Pipe;
+        pub use sluicegate_sys::ulp::add_tls;
+        pub use sluicegate_sys::wake::Wake;
+        pub use sluicegate_sys::zerocopy;
+    }
 
     use std::io;
     use std::net::SocketAddr;

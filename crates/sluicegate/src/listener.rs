@@ -12,7 +12,7 @@ use crate::readiness::{Readiness, Source};
 
 /// Connections that the kernel keeps until they are accepted; it cuts this
 /// down to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// Opens a listening socket on `address`, for as many [`Listener`]s as share it.
 ///

@@ -15,6 +15,8 @@ compile_error!(
 #[cfg(target_os = "linux")]
 pub mod affinity;
 #[cfg(target_os = "linux")]
+pub mod cachestat;
+#[cfg(target_os = "linux")]
 pub mod clock;
 #[cfg(target_os = "linux")]
 pub mod directory;
@@ -23,7 +25,11 @@ pub mod epoll;
 #[cfg(target_os = "linux")]
 pub mod errqueue;
 #[cfg(target_os = "linux")]
+pub mod ethtool;
+#[cfg(target_os = "linux")]
 pub mod file;
+#[cfg(target_os = "linux")]
+pub mod file_system;
 #[cfg(target_os = "linux")]
 pub mod identity;
 #[cfg(target_os = "linux")]
@@ -31,7 +37,11 @@ pub mod inherit;
 #[cfg(target_os = "linux")]
 pub mod io_signal;
 #[cfg(target_os = "linux")]
+pub mod io_uring;
+#[cfg(target_os = "linux")]
 pub mod limits;
+#[cfg(target_os = "linux")]
+pub mod links;
 #[cfg(target_os = "linux")]
 pub mod mapping;
 #[cfg(target_os = "linux")]
@@ -44,6 +54,8 @@ pub mod open;
 pub mod outq;
 #[cfg(target_os = "linux")]
 pub mod pages;
+#[cfg(target_os = "linux")]
+pub mod ports;
 #[cfg(target_os = "linux")]
 pub mod sendfile;
 #[cfg(target_os = "linux")]
@@ -58,6 +70,8 @@ pub mod tcp_info;
 pub mod timer;
 #[cfg(target_os = "linux")]
 pub mod tun;
+#[cfg(target_os = "linux")]
+pub mod ulp;
 #[cfg(target_os = "linux")]
 pub mod wake;
 #[cfg(target_os = "linux")]

@@ -28,3 +28,30 @@ pub fn raise_descriptors() -> io::Result<u64> {
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
+
+/// A limit of this process: `None` where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The one that is in force.
+    pub soft: Option<u64>,
+    /// Up to which the process may raise it.
+    pub hard: Option<u64>,
+}
+
+fn limit(resource: Resource) -> Limit {
+    let Rlimit { current, maximum } = getrlimit(resource);
+    Limit { soft: current, hard: maximum }
+}
+
+/// Open descriptors (`RLIMIT_NOFILE`).
+#[must_use]
+pub fn descriptors() -> Limit {
+    limit(Resource::Nofile)
+}
+
+/// Bytes of memory that may be pinned (`RLIMIT_MEMLOCK`), which calls with
+/// MSG_ZEROCOPY do.
+#[must_use]
+pub fn locked_memory() -> Limit {
+    limit(Resource::Memlock)
+}

@@ -48,6 +48,16 @@ impl Root {
         Ok(Root { fd: rustix::fs::open(path, flags, Mode::empty())?, links })
     }
 
+    /// Whether the kernel resolves names beneath a directory by itself, which
+    /// [`Root::open_beneath`] does without where it must.
+    ///
+    /// # Errors
+    /// `ENOSYS` before Linux 5.6, `EPERM` from a filter of system calls.
+    pub fn try_resolve(&self) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Ok(openat2(&self.fd, c".", flags, Mode::empty(), ResolveFlags::BENEATH).map(drop)?)
+    }
+
     /// Opens `name`, which is relative, has no `..`, may have several
     /// components and be empty (the root itself).
     ///

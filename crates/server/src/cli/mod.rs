@@ -52,7 +52,10 @@ enum Command {
     },
     /// Tell what this kernel, these limits and this network allow, and what to
     /// change.
-    Doctor,
+    Doctor {
+        #[command(flatten)]
+        options: doctor::Options,
+    },
 }
 
 /// Does what the command line says.
@@ -64,7 +67,7 @@ pub(crate) fn run() -> Result<()> {
         }
         Command::Run { config } => program::run(&config),
         Command::Check { config } => check(&config),
-        Command::Doctor => doctor::run(),
+        Command::Doctor { options } => doctor::run(&options),
     }
 }
 
