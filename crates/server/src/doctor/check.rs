@@ -185,7 +185,13 @@ impl Check {
             _ if is_out_of_descriptors(error) => check
                 .change("Allow more open descriptors: `LimitNOFILE=` of the unit, or in the shell:")
                 .command("ulimit -n 65536"),
-            _ => check,
+            ErrorKind::TimedOut => check.change(
+                "What was sent on the loopback interface did not arrive: look for a packet filter \
+                 that drops it.",
+            ),
+            _ => check.change(format!(
+                "This is not expected of `{call}`: report it, with what `doctor --json` says."
+            )),
         }
     }
 
@@ -202,8 +208,15 @@ impl Check {
             ErrorKind::AddrNotAvailable | ErrorKind::NetworkUnreachable => check
                 .change("The probe uses the loopback interface, which is down. Take it into use:")
                 .command("ip link set lo up"),
-            ErrorKind::TimedOut => check.change(
-                "A connection on the loopback interface got no answer: a packet filter drops it.",
+            ErrorKind::TimedOut => check
+                .change(
+                    "A connection on the loopback interface got no answer: a packet filter drops \
+                     it, or the interface is down. To take it into use:",
+                )
+                .command("ip link set lo up"),
+            ErrorKind::PermissionDenied | ErrorKind::Unsupported => check.change(
+                "A call that the probe needs is forbidden or not known here: look for a filter of \
+                 system calls (seccomp) in the profile of the container or in the systemd unit.",
             ),
             _ => check,
         }

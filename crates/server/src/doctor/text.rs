@@ -124,8 +124,20 @@ mod tests {
     #[test]
     fn garbage_is_nothing() {
         let huge = "9".repeat(400);
-        let texts =
-            ["", "\n\n", ":", "::", "[", "]", "[]", "TCP: mem", "TCP: mem x", "a:b:c", "\u{0}", &huge];
+        let texts = [
+            "",
+            "\n\n",
+            ":",
+            "::",
+            "[",
+            "]",
+            "[]",
+            "TCP: mem",
+            "TCP: mem x",
+            "a:b:c",
+            "\u{0}",
+            &huge,
+        ];
         for text in texts {
             assert_eq!(parse_numbers::<3>(text), None, "{text:?}");
             assert_eq!(field(text, "Seccomp"), None, "{text:?}");
