@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::admin::{self, Configuration, FileCaches, Kept, Refused, Sources};
+use crate::admin::{self, Configuration, Refused, Sources};
 use crate::config::{self, Config};
 use crate::files::Options;
 use crate::observe::Stats;
@@ -80,20 +80,7 @@ fn sources(path: PathBuf, subject: &Served, stats: Arc<Stats>, state: &Arc<State
     Sources {
         stats,
         listen: Box::new(move || listen.listen()),
-        files: Box::new(move || {
-            let totals = counters.totals();
-            FileCaches {
-                memory: totals.memory,
-                open: totals.open,
-                opened: totals.opened,
-                changed: totals.changed,
-                kept: Some(Kept {
-                    in_memory: totals.kept_files,
-                    bytes: totals.kept_bytes,
-                    open: totals.kept_open,
-                }),
-            }
-        }),
+        files: Box::new(move || counters.totals()),
         configuration: Box::new(move || {
             let (generation, loaded) = configured.generation();
             let refused = configured.last_refusal().map(|(at, why)| Refused { at, why });

@@ -5,7 +5,6 @@
 //! of the expected types out of it; `top`, `site`, `rules`, `files` and `answers`
 //! make of them what `model` has; `reach` looks at what sites and routes are to
 //! each other. Each notes what is wrong and goes on.
-#![allow(dead_code, unused_imports)] // Until the program uses all of it.
 
 mod answers;
 mod files;

@@ -1,5 +1,4 @@
 //! What operators see of the work: counts, the access log, pages.
-#![allow(dead_code, unused_imports)] // Until the program uses all of it.
 
 mod access_log;
 mod format;
