@@ -78,14 +78,14 @@ fn what_is_no_readable_text_is_said_to_be_so() {
     for (file, expected) in [
         ("none.toml", "cannot read `none.toml`: there is no such file"),
         (".", "cannot read `.`: it is a directory; expected a file"),
-        ("large.toml", "cannot read `large.toml`: it has more than 8 MiB"),
+        ("large.toml", "cannot read `large.toml`: it has more than 4 MiB"),
         ("latin1.toml", "latin1.toml:2:3: this is not UTF-8; expected a text file"),
     ] {
         let (is_right, output) = check(at, file);
         assert!(!is_right && output.contains(expected), "{file}: {output}");
     }
     fs::write(at.join("secret.toml"), "").unwrap();
-    fs::set_permissions(at.join("secret.toml"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(at.join("secret.toml"), fs::Permissions::from_mode(0o000)).unwrap();
     // Nothing is secret from root.
     if fs::read(at.join("secret.toml")).is_err() {
         let (is_right, output) = check(at, "secret.toml");

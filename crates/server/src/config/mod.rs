@@ -43,8 +43,8 @@ pub(crate) use self::model::{
 /// The address that is listened on unless another one is named: this host alone.
 pub(crate) const LISTEN: &str = "127.0.0.1:8080";
 
-/// The largest file that is read: 50,000 sites take about so much.
-const LARGEST: u64 = 8 << 20;
+/// The largest file that is read: 20,000 sites take about so much.
+const LARGEST: u64 = 4 << 20;
 
 /// Reads the file at `path`. Relative paths in it are relative to its directory.
 ///
@@ -126,7 +126,7 @@ fn syntax_mistakes(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<Mista
     };
     let mut mistakes: Vec<Mistake> = errors.iter().map(mistake).collect();
     mistakes.sort_by_key(|mistake| mistake.span.start);
-    mistakes.dedup_by_key(|mistake| source.place(mistake.span.start).line);
+    mistakes.dedup_by_key(|mistake| source.line_of(mistake.span.start));
     mistakes
 }
 
@@ -134,7 +134,7 @@ fn syntax_mistakes(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<Mista
 /// all of the text: what is missing, what stands in a line that was not read, and
 /// what comes after a `[table]` that was not read and so belongs to another one.
 fn distrust(source: &Source<'_>, mistakes: &mut Vec<Mistake>, syntax: &[Mistake]) {
-    let line = |mistake: &Mistake| source.place(mistake.span.start).line;
+    let line = |mistake: &Mistake| source.line_of(mistake.span.start);
     let broken: HashSet<usize> = syntax.iter().map(line).collect();
     let is_header = |line: &usize| source.line(*line).trim_start().starts_with('[');
     let lost = broken.iter().copied().filter(is_header).min().unwrap_or(usize::MAX);

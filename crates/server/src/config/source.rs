@@ -7,6 +7,9 @@ use std::path::Path;
 /// Characters of a line that are shown around a mistake.
 const SHOWN: usize = 120;
 
+/// The byte order mark that some editors begin UTF-8 with.
+const MARK: char = '\u{feff}';
+
 /// A file's name and text.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
@@ -31,21 +34,29 @@ impl<'a> Source<'a> {
         Source { path, text, lines }
     }
 
+    /// The line, from 1, of the byte at `at`.
+    pub(super) fn line_of(&self, at: usize) -> usize {
+        self.lines.partition_point(|start| *start <= at).max(1)
+    }
+
+    /// Where a line begins.
+    fn start(&self, line: usize) -> usize {
+        self.lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len())
+    }
+
     /// Where the byte at `at` is; the end of the text for what is beyond it.
     pub(super) fn place(&self, at: usize) -> Place {
         let at = self.text.floor_char_boundary(at);
-        let line = self.lines.partition_point(|start| *start <= at).max(1);
-        let start = self.lines.get(line - 1).copied().unwrap_or(0);
-        let before = self.text.get(start..at).unwrap_or_default();
+        let line = self.line_of(at);
+        let before = self.text.get(self.start(line)..at).unwrap_or_default();
         // A mark of the encoding at the beginning is no column.
-        let column = before.chars().filter(|c| *c != '\u{feff}').count() + 1;
+        let column = before.trim_start_matches(MARK).chars().count() + 1;
         Place { line, column }
     }
 
     /// A line, counted from 1, without its end.
     pub(super) fn line(&self, number: usize) -> &'a str {
-        let start = self.lines.get(number.saturating_sub(1)).copied();
-        let text = start.and_then(|start| self.text.get(start..)).unwrap_or_default();
+        let text = self.text.get(self.start(number)..).unwrap_or_default();
         text.lines().next().unwrap_or_default()
     }
 
@@ -56,23 +67,26 @@ impl<'a> Source<'a> {
     ///     | ^^^^^
     /// ```
     pub(super) fn excerpt(&self, span: &Range<usize>) -> String {
-        let place = self.place(span.start);
-        let line = self.line(place.line).trim_start_matches('\u{feff}');
-        // A long line is shown around the place.
-        let skipped = (place.column - 1).saturating_sub(SHOWN / 2);
-        let shown: String = line.chars().skip(skipped).take(SHOWN).map(visible).collect();
         let [from, to] = [span.start, span.end].map(|at| self.text.floor_char_boundary(at));
-        let spanned = self.text.get(from..to).unwrap_or_default();
-        let spanned = spanned.lines().next().unwrap_or_default().chars().count();
-        let before: String = shown.chars().take(place.column - 1 - skipped).collect();
-        let room = shown.chars().count() - before.chars().count();
-        let carets = "^".repeat(spanned.min(room).max(1));
+        let number = self.line_of(from);
+        let line = self.line(number);
+        // A place may be in the middle of the line's own end.
+        let at = from.saturating_sub(self.start(number)).min(line.len());
+        let (before, after) = line.split_at_checked(at).unwrap_or((line, ""));
+        // Of a long line what is around the place.
+        let skipped = before.char_indices().rev().nth(SHOWN / 2).map_or(0, |(at, _)| at);
+        let before = before.get(skipped..).unwrap_or_default().trim_start_matches(MARK);
+        let before: String = before.chars().map(visible).collect();
+        let after: String = after.chars().take(SHOWN / 2).map(visible).collect();
+        let spanned = self.text.get(from..to).unwrap_or_default().chars();
+        let spanned = spanned.take(SHOWN / 2).take_while(|c| *c != '\n').count();
+        let carets = "^".repeat(spanned.min(after.chars().count()).max(1));
         // A tab stays one, so that the carets stand where the text does.
-        let before: String = before.chars().map(|c| if c == '\t' { c } else { ' ' }).collect();
-        let number = place.line.to_string();
+        let space: String = before.chars().map(|c| if c == '\t' { c } else { ' ' }).collect();
         let mut out = String::new();
-        let _ = writeln!(out, "  {number} | {shown}");
-        let _ = writeln!(out, "  {:width$} | {before}{carets}", "", width = number.len());
+        let _ = writeln!(out, "  {number} | {before}{after}");
+        let _ =
+            writeln!(out, "  {:width$} | {space}{carets}", "", width = number.to_string().len());
         out
     }
 }

@@ -42,7 +42,7 @@ impl Reader<'_> {
 
     /// The line, from 1, of a byte.
     pub(super) fn line(&self, at: usize) -> usize {
-        self.source.place(at).line
+        self.source.line_of(at)
     }
 
     /// A path of the file system, relative to the configuration's own directory.

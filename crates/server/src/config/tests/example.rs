@@ -44,7 +44,7 @@ fn beneath<'a>(tables: &[&'a DeTable<'a>], key: &str) -> Vec<&'a DeTable<'a>> {
     for value in values {
         match value.get_ref() {
             DeValue::Array(list) => {
-                all.extend(list.iter().filter_map(|it| it.get_ref().as_table()))
+                all.extend(list.iter().filter_map(|it| it.get_ref().as_table()));
             }
             other => all.extend(other.as_table()),
         }

@@ -124,4 +124,52 @@ listen = ["127.0.0.1:80"]
             "5:25: `respond` says nothing; expected `status` or `text`",
         ],
     ),
+    // What the program will answer one day: nothing else is wrong with it.
+    (
+        r#"workers = 2                            # default: one per core
+listen  = ["127.0.0.1:8080", "[::1]:8080"]
+user    = "www-data"                   # dropped to after binding
+admin   = "127.0.0.1:8081"             # /metrics /status /healthz
+access_log = { path = "-", format = "json" }
+
+[send]
+strategy = "auto"
+locality = "auto"                      # auto | local | remote
+trusted_remote = ["203.0.113.0/24"]    # networks known to be beyond this host
+
+[spool]
+memory_budget = "25%"                  # of RAM, for all connections together
+
+[pool.app]
+servers = ["127.0.0.1:9001", { address = "127.0.0.1:9002", weight = 2 }, { address = "unix:/run/app.sock" }]
+balance = "least-connections"          # round-robin | least-connections | hash
+health  = { path = "/healthz", interval = "2s" }
+
+[[site]]
+hosts = ["example.test", "*.example.test"]      # a site without hosts is the default
+
+[[site.route]]
+path  = "/"
+files = { root = "www", listing = true }
+
+[[site.route]]
+path  = "/app/"
+proxy = { pool = "app", strip_prefix = "/app", host = "preserve", set_headers = { "X-Env" = "prod" }, spool = { memory = "64MiB", disk = "0" } }
+
+[[site.route]]
+match   = "*.php"
+fastcgi = { address = "unix:/run/php/php8.2-fpm.sock", root = "/srv/www" }
+
+[[site.route]]
+path     = "/pages/"
+template = { root = "/srv/pages" }     # server-side includes
+"#,
+        &[
+            "12:2: `spool` is not in this version yet",
+            "15:2: `pool` is not in this version yet",
+            "29:1: `proxy` is not in this version yet",
+            "33:1: `fastcgi` is not in this version yet",
+            "37:1: `template` is not in this version yet",
+        ],
+    ),
 ];
