@@ -21,10 +21,12 @@ use anyhow::{Context, Result, bail};
 use sluicegate_http::Observe;
 
 use self::output::Output;
+use self::thread::Scribe;
 use super::stats::Stats;
 pub(crate) use super::writer::Writer;
 use super::writer::{Seat, empty_piece, is_kept};
 use crate::config::{self, LogFormat, LogTo};
+use crate::log::tell;
 
 /// Bytes of lines that wait to be written. What is logged beyond is lost.
 const BACKLOG: usize = 16 << 20;
@@ -44,7 +46,16 @@ pub(crate) struct AccessLog {
     shared: Arc<Shared>,
     name: String,
     observe: Observe,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Thread>,
+}
+
+/// The thread is started when it is first needed, and so as the user that the
+/// process is then.
+#[derive(Debug)]
+enum Thread {
+    Waiting(Scribe),
+    Running(JoinHandle<()>),
+    Over,
 }
 
 /// What the workers' ends and the thread share.
@@ -92,8 +103,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl AccessLog {
     /// Opens the log, and gives a file to `owner`, so that it can be opened again
-    /// when the process has become somebody else. Signals that a thread of the
-    /// program waits for are blocked before: the log's own inherits that.
+    /// when the process has become somebody else.
     ///
     /// # Errors
     /// What keeps it from being opened, for the operator.
@@ -123,22 +133,39 @@ impl AccessLog {
             desk: Mutex::default(),
             bell: Condvar::new(),
         });
-        let scribe = thread::Scribe::new(Arc::clone(&shared), output, name.clone());
-        let thread = std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || scribe.run())
-            .context("cannot start the thread of the access log")?;
+        let scribe = Scribe::new(Arc::clone(&shared), output, name.clone());
         let observe = if config.acked { Observe::Acked } else { Observe::Accepted };
-        let thread = Mutex::new(Some(thread));
+        let thread = Mutex::new(Thread::Waiting(scribe));
         Ok(Arc::new(AccessLog { shared, name, observe, thread }))
     }
 
     /// A worker's end.
     pub(crate) fn writer(&self) -> Writer {
+        self.start();
         let mut seats = lock(&self.shared.seats);
         let seat = Arc::new(Seat::new(self.shared.over.load(Ordering::Acquire)));
         seats.push(Arc::clone(&seat));
         Writer::new(Arc::clone(&self.shared), seat)
+    }
+
+    /// Starts the thread, if that was not done.
+    fn start(&self) {
+        let mut thread = lock(&self.thread);
+        *thread = match std::mem::replace(&mut *thread, Thread::Over) {
+            Thread::Waiting(scribe) => {
+                let builder = std::thread::Builder::new().name("access-log".into());
+                match builder.spawn(|| scribe.run()) {
+                    Ok(running) => Thread::Running(running),
+                    Err(error) => {
+                        self.shared.over.store(true, Ordering::Release);
+                        let name = &self.name;
+                        tell(format_args!("{name} is not written: no thread for it: {error}"));
+                        Thread::Over
+                    }
+                }
+            }
+            started => started,
+        };
     }
 
     /// What it must be told.
@@ -182,7 +209,8 @@ impl AccessLog {
     pub(crate) fn finish(&self) -> bool {
         let written = self.ask(Order::Finish);
         if written.is_some()
-            && let Some(thread) = lock(&self.thread).take()
+            && let Thread::Running(thread) =
+                std::mem::replace(&mut *lock(&self.thread), Thread::Over)
         {
             // A panic of it was reported by the hook.
             let _ = thread.join();
@@ -192,6 +220,7 @@ impl AccessLog {
 
     /// Gives an order and waits until it is done; `None` where that takes too long.
     fn ask<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Option<T> {
+        self.start();
         let (sender, done) = mpsc::channel();
         lock(&self.shared.desk).orders.push(order(sender));
         self.shared.bell.notify_one();

@@ -29,6 +29,7 @@ const LAST_TRIES: u32 = 4;
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// Writes what the seats hold.
+#[derive(Debug)]
 pub(super) struct Scribe {
     shared: Arc<Shared>,
     output: Output,
@@ -41,7 +42,7 @@ pub(super) struct Scribe {
 }
 
 /// What the operator was told.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Trouble {
     /// The file takes nothing.
     failing: bool,
