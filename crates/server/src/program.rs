@@ -2,16 +2,17 @@
 
 use std::any::Any;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
+use sluicegate_http::Limits;
 
 use crate::admin::{self, Configuration, Refused, Sources};
 use crate::config::{self, Config};
 use crate::files::Options;
-use crate::observe::Stats;
+use crate::log::tell;
+use crate::observe::{AccessLog, Observed, Stats};
 use crate::serve::{self, Plan, Start, State, Subject};
 use crate::site::{self, Sites};
 
@@ -24,7 +25,9 @@ pub(crate) fn serve(directory: &Path, options: Options, plan: Plan) -> Result<()
     // Opened here so that a mistake is told before anything listens.
     let sites = Sites::of_directory(directory, options, plan.workers)?;
     let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    let subject = Arc::new(Served { name: path.display().to_string(), needs_local: false, sites });
+    let log = Log::open(plan.access_log.as_ref(), None, None)?;
+    let name = path.display().to_string();
+    let subject = Arc::new(Served { name, needs_local: false, sites, log });
     let stats = plan.stats();
     serve::run(Start { prepared, plan, subject, stats, reload: None, admin: None })
 }
@@ -64,7 +67,9 @@ fn plan(config: &Config) -> Plan {
         workers: config.workers,
         strategy: config.strategy.clone(),
         locality: config.locality.clone(),
-        limits: config.limits.clone(),
+        // Nothing takes a request body: who sends one, of whatever size, is to
+        // learn that the method is not allowed, and not that it is too large.
+        limits: Limits { body: u64::MAX, ..config.limits.clone() },
         drain: config.drain,
         user: config.user.clone(),
         admin: config.admin,
@@ -96,6 +101,32 @@ struct Served {
     /// A site is restricted to some addresses.
     needs_local: bool,
     sites: Arc<Sites>,
+    log: Option<Log>,
+}
+
+/// An access log, and what was said of it.
+struct Log {
+    said: config::AccessLog,
+    log: Arc<AccessLog>,
+}
+
+impl Log {
+    /// The log that is asked for: the one from before if that is the same.
+    fn open(
+        said: Option<&config::AccessLog>,
+        user: Option<&str>,
+        before: Option<&Log>,
+    ) -> Result<Option<Self>> {
+        let Some(said) = said else { return Ok(None) };
+        let log = match before {
+            Some(before) if before.said == *said => Arc::clone(&before.log),
+            _ => {
+                let owner = user.map(serve::owner).transpose()?.flatten();
+                AccessLog::open(said, owner)?
+            }
+        };
+        Ok(Some(Log { said: said.clone(), log }))
+    }
 }
 
 impl Served {
@@ -103,12 +134,17 @@ impl Served {
         let sites = Sites::open(config, workers, before.map(|before| &*before.sites))?;
         let name = config.path.display().to_string();
         let needs_local = config.sites.iter().any(|site| !site.listen.is_empty());
-        Ok(Arc::new(Served { name, needs_local, sites }))
+        let log = Log::open(
+            config.access_log.as_ref(),
+            config.user.as_deref(),
+            before.and_then(|before| before.log.as_ref()),
+        )?;
+        Ok(Arc::new(Served { name, needs_local, sites, log }))
     }
 }
 
 impl Subject for Served {
-    type Handler = site::Worker;
+    type Handler = Observed<site::Worker>;
 
     fn name(&self) -> String {
         self.name.clone()
@@ -116,21 +152,38 @@ impl Subject for Served {
 
     fn worker(
         &self,
-        _: usize,
-        _: &Arc<Stats>,
-        before: Option<&site::Worker>,
-    ) -> io::Result<site::Worker> {
-        Ok(match before {
-            Some(before) => before.renewed(&self.sites),
+        number: usize,
+        stats: &Arc<Stats>,
+        before: Option<&Self::Handler>,
+    ) -> io::Result<Self::Handler> {
+        let worker = match before {
+            Some(before) => before.inner().renewed(&self.sites),
             None => self.sites.worker(),
-        })
+        };
+        let log = self.log.as_ref().map(|log| &log.log);
+        Ok(Observed::new(worker, Arc::clone(stats), number, log))
     }
 
     fn needs_local(&self) -> bool {
         self.needs_local
     }
 
+    fn reopen_logs(&self) -> Result<()> {
+        self.log.as_ref().map_or(Ok(()), |log| log.log.reopen())
+    }
+
+    fn flush(&self) {
+        if let Some(log) = &self.log {
+            log.log.flush();
+        }
+    }
+
     fn finish(&self) -> Option<String> {
+        if let Some(log) = &self.log
+            && !log.log.finish()
+        {
+            tell(format_args!("some lines of the access log were not written"));
+        }
         Some(self.sites.counters().to_string())
     }
 }

@@ -114,6 +114,76 @@ fn limits_of_a_reload_hold_for_new_connections() {
 }
 
 #[test]
+fn log_files_are_opened_anew_and_every_request_has_its_line() {
+    let place = Place::new();
+    let log = place.path("access.log");
+    let more = format!("access_log = {{ path = {log:?}, format = \"combined\" }}");
+    place.write(&place.config(&["127.0.0.1:0"], "one", &more));
+    let mut served = place.start();
+    let load = Load::on(served.address);
+    let mut files = vec![log.clone()];
+    for round in 0..4 {
+        let moved = place.path(&format!("access.log.{round}"));
+        std::fs::rename(&log, &moved).unwrap();
+        // A reload opens it anew as well, also one that is refused.
+        match round {
+            0 => served.child.signal(Signal::USR1).unwrap(),
+            1 => drop(reload(&mut served.child)),
+            2 => {
+                place.write("nonsense");
+                reload(&mut served.child);
+            }
+            _ => {
+                place.write(&place.config(&["127.0.0.1:0"], "one", &more));
+                reload(&mut served.child);
+            }
+        }
+        eventually("the log has its name again", || log.exists());
+        load.go_on();
+        files.push(moved);
+    }
+    let asked = std::sync::Arc::clone(&load.asked);
+    load.finish();
+    served.stop();
+    let lines = files.iter().map(|file| std::fs::read_to_string(file).unwrap().lines().count());
+    let lines: usize = lines.sum();
+    assert_eq!(lines as u64, asked.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+#[test]
+fn operators_see_reloads_and_refusals() {
+    let place = Place::new();
+    let admin = "admin = \"127.0.0.1:0\"";
+    place.write(&place.config(&["127.0.0.1:0"], "one", admin));
+    let mut served = place.start();
+    let line = served.child.wait_for_line(|line| line.starts_with("Status on "), PATIENCE).unwrap();
+    let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    let metrics = || {
+        let mut stream = connect(address);
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        let mut all = String::new();
+        stream.read_to_string(&mut all).unwrap();
+        all
+    };
+    place.write(&place.config(&["127.0.0.1:0"], "two", admin));
+    reload(&mut served.child);
+    place.write("nonsense");
+    reload(&mut served.child);
+    let text = metrics();
+    let value = |start: &str| {
+        let line = text.lines().find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("{start} in {text}")).rsplit(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(value("sluicegate_config_reloads_total{outcome=\"done\"}"), "1");
+    assert_eq!(value("sluicegate_config_reloads_total{outcome=\"refused\"}"), "1");
+    assert_eq!(value("sluicegate_config_last_reload_successful"), "0");
+    assert_eq!(value("sluicegate_config_generation"), "2");
+    served.stop();
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
 fn a_drain_that_takes_too_long_is_cut_and_told() {
     let place = Place::new();
     std::fs::write(place.path("one/large"), vec![7; 30_000_000]).unwrap();

@@ -5,12 +5,14 @@
 mod common;
 mod operated;
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::{PATIENCE, PROGRAM, Served};
 use operated::{Load, Place, connect, eventually, get, page, reload};
@@ -60,15 +62,23 @@ impl Drop for Ended {
 fn upgrades_under_load_refuse_no_connection_and_fail_no_request() {
     let place = Place::new();
     let program = place.program();
+    let log = place.path("access.log");
+    // Two ports of one address, which are not to be mixed up.
+    let more = format!("admin = \"127.0.0.1:0\"\naccess_log = {{ path = {log:?} }}");
+    place.write(&place.config(&["127.0.0.1:0"], "one", &more));
     let mut served = Served::by(place.command_of(&program));
     let load = Load::on(served.address);
+    let line = served.child.wait_for_line(|line| line.starts_with("Status on "), PATIENCE).unwrap();
+    let status = line.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let status: SocketAddr = status.parse().unwrap();
     // Another version, by the same name.
     std::fs::rename(&program, place.path("old")).unwrap();
     std::fs::copy(PROGRAM, &program).unwrap();
-    place.write(&place.config(&["127.0.0.1:0"], "two", ""));
+    place.write(&place.config(&["127.0.0.1:0"], "two", &more));
     let new = Ended(upgrade(&mut served.child));
     assert!(served.child.wait_timeout(PATIENCE).unwrap().success());
     assert_eq!(page(served.address), "two".repeat(200));
+    assert!(healthy(status));
     load.go_on();
     let file = std::fs::read_link(format!("/proc/{}/exe", new.0)).unwrap();
     assert_eq!(file, program);
@@ -76,11 +86,25 @@ fn upgrades_under_load_refuse_no_connection_and_fail_no_request() {
     new.signal(Signal::USR2);
     eventually("the second upgrade ends the first new process", || !new.is_running());
     load.go_on();
+    let asked = Arc::clone(&load.asked);
     load.finish();
     let newest = processes_of(&program);
     assert_eq!(newest.len(), 1, "{newest:?}");
     Ended(newest[0]).end();
     assert!(TcpStream::connect(served.address).is_err());
+    // Three processes have written it: no line is lost or broken.
+    let log = std::fs::read_to_string(log).unwrap();
+    assert_eq!(log.lines().count() as u64, asked.load(Ordering::Relaxed) + 1);
+    assert!(log.lines().all(|line| line.starts_with('{') && line.ends_with('}')));
+}
+
+/// Whether the admin server at `address` says so.
+fn healthy(address: SocketAddr) -> bool {
+    let mut stream = connect(address);
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    all.starts_with("HTTP/1.1 200 ")
 }
 
 /// Processes that run the program of this file.

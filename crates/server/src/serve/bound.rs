@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sluicegate::{SocketLimits, Unsent, os};
 
-use super::inherit::{Inherited, covers};
+use super::inherit::{For, Inherited, covers};
 use super::shutdown::Shutdown;
 
 /// A listening socket, which the workers share.
@@ -62,8 +62,8 @@ fn at_first() -> SocketLimits {
 }
 
 /// Listens on `address`, with an inherited socket if there is one.
-pub(super) fn open(address: SocketAddr, inherited: &mut Inherited) -> Result<Bound> {
-    let bound = match inherited.claim(address) {
+pub(super) fn open(address: SocketAddr, whom: For, inherited: &mut Inherited) -> Result<Bound> {
+    let bound = match inherited.claim(address, whom) {
         Ok(Some(bound)) => Ok(bound),
         Ok(None) => {
             sluicegate::listen(address).and_then(|socket| Bound::new(socket, address, false))
@@ -100,7 +100,7 @@ pub(super) fn open_all(
         }
         let bound = match open_already.iter().find(serves) {
             Some(bound) => Arc::clone(bound),
-            None => Arc::new(open(address, inherited)?),
+            None => Arc::new(open(address, For::Clients, inherited)?),
         };
         if bound.is_activated {
             activated.push(Arc::clone(&bound));

@@ -172,9 +172,7 @@ impl<S: Subject> Control<S> {
             return;
         }
         let newest = self.newest.get();
-        let mut listeners = newest.bound.clone();
-        listeners.extend(self.admin.clone());
-        match Upgrade::start(&self.program, &listeners) {
+        match Upgrade::start(&self.program, &newest.bound, self.admin.as_ref()) {
             Ok(upgrade) => {
                 tell(format_args!("starting the program anew"));
                 self.upgrade = Some(upgrade);

@@ -21,9 +21,10 @@ const FIRST: i32 = 3;
 const LISTEN: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
 /// Ours, for an upgrade: numbers of descriptors, with spaces between them.
-/// First what the process before had bound by itself, then what it had from a
-/// service manager.
+/// What the process before had bound by itself, for clients and for operators,
+/// and what it had from a service manager.
 const BOUND: &str = "SLUICEGATE_LISTENERS";
+const ADMIN: &str = "SLUICEGATE_ADMIN";
 const ACTIVATED: &str = "SLUICEGATE_ACTIVATED";
 /// The socket on which the process before hears that this one serves.
 const READY: &str = "SLUICEGATE_READY";
@@ -39,8 +40,23 @@ pub(super) struct Inherited {
 struct Listener {
     socket: OwnedFd,
     address: SocketAddr,
-    /// A service manager opened it, and keeps it open.
-    is_activated: bool,
+    origin: Origin,
+}
+
+/// Who opened a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The process before, for this.
+    Before(For),
+    /// A service manager, which keeps it open.
+    Manager,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    Clients,
+    Admin,
 }
 
 impl Inherited {
@@ -58,13 +74,17 @@ impl Inherited {
             let names = text(LISTEN[2]).unwrap_or_default();
             let mut names = names.split(':');
             for descriptor in FIRST..FIRST.saturating_add(count) {
-                inherited.take(descriptor, names.next().unwrap_or_default(), true);
+                inherited.take(descriptor, names.next().unwrap_or_default(), Origin::Manager);
             }
         }
-        for (name, is_activated) in [(BOUND, false), (ACTIVATED, true)] {
+        for (name, origin) in [
+            (BOUND, Origin::Before(For::Clients)),
+            (ADMIN, Origin::Before(For::Admin)),
+            (ACTIVATED, Origin::Manager),
+        ] {
             for word in text(name).unwrap_or_default().split_whitespace() {
                 if let Ok(descriptor) = word.parse() {
-                    inherited.take(descriptor, name, is_activated);
+                    inherited.take(descriptor, name, origin);
                 }
             }
         }
@@ -73,7 +93,7 @@ impl Inherited {
         inherited
     }
 
-    fn take(&mut self, descriptor: i32, name: &str, is_activated: bool) {
+    fn take(&mut self, descriptor: i32, name: &str, origin: Origin) {
         let taken = os::inherit::take(descriptor).and_then(|socket| {
             let address = os::local_address(&socket)?;
             let address = address.filter(|_| os::inherit::is_tcp_listener(socket.as_fd()));
@@ -81,7 +101,7 @@ impl Inherited {
         });
         match taken {
             Ok((socket, address)) => {
-                self.listeners.push(Listener { socket, address, is_activated });
+                self.listeners.push(Listener { socket, address, origin });
             }
             Err(error) => {
                 tell(format_args!("descriptor {descriptor} ({name}) is passed over: {error}"));
@@ -91,15 +111,21 @@ impl Inherited {
 
     /// Whether a service manager has opened listeners for this process.
     pub(super) fn is_activated(&self) -> bool {
-        self.listeners.iter().any(|listener| listener.is_activated)
+        self.listeners.iter().any(|listener| listener.origin == Origin::Manager)
     }
 
     /// The listener for `wanted`, if there is one.
-    pub(super) fn claim(&mut self, wanted: SocketAddr) -> io::Result<Option<Bound>> {
+    pub(super) fn claim(&mut self, wanted: SocketAddr, whom: For) -> io::Result<Option<Bound>> {
         let covers = |listener: &Listener| {
-            covers(listener.address, wanted, || {
-                os::inherit::is_ipv6_only(listener.socket.as_fd()).unwrap_or(true)
-            })
+            let is_for_others = match listener.origin {
+                // Any port of it may be wanted, by whom it was bound for alone.
+                Origin::Before(other) => other != whom && wanted.port() == 0,
+                Origin::Manager => false,
+            };
+            !is_for_others
+                && covers(listener.address, wanted, || {
+                    os::inherit::is_ipv6_only(listener.socket.as_fd()).unwrap_or(true)
+                })
         };
         match self.listeners.iter().position(covers) {
             Some(at) => self.listeners.swap_remove(at).bound(wanted).map(Some),
@@ -111,7 +137,7 @@ impl Inherited {
     /// before had bound and nobody wants any more is closed here.
     pub(super) fn others(&mut self) -> io::Result<Vec<Bound>> {
         let left = std::mem::take(&mut self.listeners).into_iter();
-        left.filter(|listener| listener.is_activated)
+        left.filter(|listener| listener.origin == Origin::Manager)
             .map(|listener| {
                 let address = listener.address;
                 listener.bound(address)
@@ -139,7 +165,8 @@ impl Predecessor {
 
 impl Listener {
     fn bound(self, wanted: SocketAddr) -> io::Result<Bound> {
-        Bound::new(sluicegate::listen_on(self.socket)?, wanted, self.is_activated)
+        let is_activated = self.origin == Origin::Manager;
+        Bound::new(sluicegate::listen_on(self.socket)?, wanted, is_activated)
     }
 }
 
@@ -163,23 +190,30 @@ pub(super) fn covers(
         && !is_ipv6_only()
 }
 
-/// Has `command` start a process that inherits `listeners`, and `ready`, on
-/// which it says that it serves.
-pub(super) fn bequeath(command: &mut Command, listeners: &[Arc<Bound>], ready: OwnedFd) {
-    let numbers = |is_activated: bool| {
-        let chosen = listeners.iter().filter(|bound| bound.is_activated == is_activated);
-        let numbers = chosen.map(|bound| os::inherit::number(&*bound.socket).to_string());
-        numbers.collect::<Vec<_>>().join(" ")
-    };
+/// Has `command` start a process that inherits `listeners`, that of the
+/// operators, and `ready`, on which it says that it serves.
+pub(super) fn bequeath(
+    command: &mut Command,
+    listeners: &[Arc<Bound>],
+    admin: Option<&Arc<Bound>>,
+    ready: OwnedFd,
+) {
+    let all = || listeners.iter().map(|bound| (bound, BOUND)).chain(admin.map(|it| (it, ADMIN)));
+    let named = |bound: &Bound, name| if bound.is_activated { ACTIVATED } else { name };
+    for variable in [BOUND, ADMIN, ACTIVATED] {
+        let chosen = all().filter(|(bound, name)| named(bound, *name) == variable);
+        let numbers = chosen.map(|(bound, _)| os::inherit::number(&*bound.socket).to_string());
+        command.env(variable, numbers.collect::<Vec<_>>().join(" "));
+    }
     let ready = Arc::new(ready);
-    command.env(BOUND, numbers(false)).env(ACTIVATED, numbers(true));
     command.env(READY, os::inherit::number(&*ready).to_string());
     // They name this process, or what it has taken already.
     for name in LISTEN.into_iter().chain(["WATCHDOG_PID"]) {
         command.env_remove(name);
     }
-    let sockets = listeners.iter().map(|bound| Arc::clone(&bound.socket));
-    os::inherit::pass(command, sockets.chain([ready]).collect());
+    let sockets = all().map(|(bound, _)| Arc::clone(&bound.socket));
+    let sockets = sockets.chain([ready]).collect();
+    os::inherit::pass(command, sockets);
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ use self::balance::Balance;
 use self::bound::{Bound, open, open_all};
 use self::control::{Control, End, status};
 use self::generation::Newest;
-use self::inherit::Inherited;
+use self::inherit::{For, Inherited};
 use self::notify::Notify;
 use self::reserve::Reserve;
 use self::shutdown::Shutdown;
@@ -140,7 +140,7 @@ pub(crate) trait Subject: Send + Sync + 'static {
     ///
     /// # Errors
     /// What keeps one from being opened; it goes on being written then.
-    fn reopen_logs(&self) -> io::Result<()> {
+    fn reopen_logs(&self) -> Result<()> {
         Ok(())
     }
 
@@ -211,8 +211,10 @@ pub(crate) fn run<S: Subject>(start: Start<S>) -> Result<()> {
     if plan.is_default_address && inherited.is_activated() {
         plan.addresses.clear();
     }
-    let admin_bound = plan.admin.map(|address| open(address, &mut inherited).map(Arc::new));
-    let admin_bound = admin_bound.transpose()?;
+    let admin_bound = match plan.admin {
+        Some(address) => Some(Arc::new(open(address, For::Admin, &mut inherited)?)),
+        None => None,
+    };
     let bound = open_all(&plan.addresses, &[], &mut inherited)?;
     if bound.is_empty() {
         bail!("there is no address to listen on");
@@ -239,7 +241,7 @@ pub(crate) fn run<S: Subject>(start: Start<S>) -> Result<()> {
     });
     let threads = start_workers(&newest, &common)?;
     let first = newest.get();
-    announce(&first.bound, &first.subject.name(), plan.workers);
+    announce(&first.bound, &first.subject.name(), plan.workers, admin_bound.as_deref());
     let status = status(&first.subject.name(), first.bound.len());
     match inherited.predecessor() {
         // It tells the service manager, which listens to it alone.
@@ -317,7 +319,7 @@ fn start_workers<S: Subject>(
     Ok(threads)
 }
 
-fn announce(listeners: &[Arc<Bound>], subject: &str, workers: usize) {
+fn announce(listeners: &[Arc<Bound>], subject: &str, workers: usize, admin: Option<&Bound>) {
     use std::io::Write;
     let mut out = io::stdout().lock();
     let threads = if workers == 1 { "1 worker" } else { &format!("{workers} workers") };
@@ -327,6 +329,9 @@ fn announce(listeners: &[Arc<Bound>], subject: &str, workers: usize) {
     }
     if let Some(more) = listeners.len().checked_sub(NAMED).filter(|&more| more > 0) {
         let _ = writeln!(out, "Serving {subject} on {more} more addresses");
+    }
+    if let Some(admin) = admin {
+        let _ = writeln!(out, "Status on http://{}/status", admin.address);
     }
     let _ = out.flush();
 }

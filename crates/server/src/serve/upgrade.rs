@@ -82,7 +82,11 @@ pub(super) enum Outcome {
 
 impl Upgrade {
     /// Starts the program anew.
-    pub(super) fn start(program: &Program, listeners: &[Arc<Bound>]) -> Result<Self> {
+    pub(super) fn start(
+        program: &Program,
+        listeners: &[Arc<Bound>],
+        admin: Option<&Arc<Bound>>,
+    ) -> Result<Self> {
         let file = match &program.file {
             Ok(file) => file,
             Err(error) => bail!("cannot tell the program's own file: {error}"),
@@ -94,7 +98,7 @@ impl Upgrade {
         if let Some(directory) = &program.directory {
             command.current_dir(directory);
         }
-        inherit::bequeath(&mut command, listeners, OwnedFd::from(theirs));
+        inherit::bequeath(&mut command, listeners, admin, OwnedFd::from(theirs));
         let child = command.spawn().with_context(|| format!("cannot start {}", file.display()))?;
         // With the command goes our copy of the other end.
         drop(command);
