@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 
-use sluicegate_testkit::browser::{self, BrowserError, Desk};
+use sluicegate_testkit::browser::{self, BrowserError, Desk, Scheme};
 use sluicegate_testkit::corpus::Tree;
 use sluicegate_testkit::need::Need;
 use sluicegate_testkit::require;
@@ -73,4 +73,21 @@ fn a_picture_has_the_size_of_its_window() {
     assert!(png.starts_with(b"\x89PNG"));
     let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
     assert_eq!((number(16), number(20)), WINDOW);
+}
+
+#[test]
+fn a_look_tells_what_came_to_the_console_and_who_looks_has_a_scheme() {
+    require!(Need::Program(browser::PROGRAM));
+    let page = "<!DOCTYPE html><script>\
+        console.log(matchMedia('(prefers-color-scheme: dark)').matches);\
+        nothing();</script>";
+    let tree = Tree::new().unwrap().text("page.html", page).unwrap();
+    let url = format!("file://{}", tree.join("page.html").display());
+    for (scheme, is_dark) in [(Scheme::Light, "\"false\""), (Scheme::Dark, "\"true\"")] {
+        let console = browser::look(&url, WINDOW, scheme, &tree.join("page.png")).unwrap();
+        let [preferred, error] = &console[..] else { panic!("{console:#?}") };
+        assert!(preferred.contains(is_dark), "{preferred}");
+        assert!(error.contains("nothing is not defined"), "{error}");
+        assert!(std::fs::read(tree.join("page.png")).unwrap().starts_with(b"\x89PNG"));
+    }
 }

@@ -69,7 +69,7 @@ fn read(file: Option<&File>) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The value of a line such as `Threads:	3`.
+/// The value of a line such as `Threads: 3`.
 fn number(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()

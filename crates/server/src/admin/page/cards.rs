@@ -24,7 +24,8 @@ pub(super) fn write(out: &mut String, status: &Status) -> fmt::Result {
 }
 
 fn open(out: &mut String, title: &str) {
-    let _ = write!(out, "<section class=\"card\"><h2>{title}</h2>\n");
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "<section class=\"card\"><h2>{title}</h2>");
 }
 
 fn close(out: &mut String) {

@@ -128,6 +128,9 @@ impl Tile<'_> {
     }
 }
 
+/// A rate's title, what is drawn of it, which one it is, how it is shown.
+type Rate = (&'static str, &'static str, fn(&Rates) -> f64, fn(f64) -> String);
+
 fn write_tiles(out: &mut String, status: &Status) -> fmt::Result {
     let figures = &status.figures;
     let total = [
@@ -135,7 +138,7 @@ fn write_tiles(out: &mut String, status: &Status) -> fmt::Result {
         text::bytes(figures.sent.total_bytes),
         text::count(figures.connections.accepted),
     ];
-    let kinds: [(&str, &str, fn(&Rates) -> f64, fn(f64) -> String); 3] = [
+    let kinds: [Rate; 3] = [
         ("Requests", "Requests a second", |rates| rates.requests_per_second, text::rate),
         ("Sent", "Bytes a second", |rates| rates.bytes_per_second, text::byte_rate),
         (
