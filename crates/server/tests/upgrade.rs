@@ -189,7 +189,7 @@ fn what_waits_in_the_queue_of_a_process_that_is_followed_is_answered() {
 }
 
 /// Starts `command` as a service manager would that has opened these sockets.
-fn activated(command: Command, sockets: Vec<OwnedFd>) -> Command {
+fn activated(command: &Command, sockets: Vec<OwnedFd>) -> Command {
     let mut shell = Command::new(find_program("bash").unwrap());
     let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
     let moves: Vec<String> = sockets
@@ -229,7 +229,7 @@ fn sockets_of_a_service_manager_are_used_in_place_of_binding() {
     place.write(&place.config(&[&named_at.to_string()], "one", ""));
     // It stays open here, so that nobody else could bind the address.
     let held = named.try_clone().unwrap();
-    let mut served = Served::by(activated(place.command(), vec![named, other]));
+    let mut served = Served::by(activated(&place.command(), vec![named, other]));
     for address in [named_at, other_at] {
         assert_eq!(page(address), "one".repeat(200), "{address}");
     }
@@ -256,7 +256,7 @@ fn serve_takes_the_sockets_of_a_service_manager_and_not_its_default_address() {
     let (socket, address) = listener("127.0.0.1:0");
     let mut command = Command::new(PROGRAM);
     command.arg("serve").arg(place.path("one"));
-    let served = Served::by(activated(command, vec![socket]));
+    let served = Served::by(activated(&command, vec![socket]));
     assert_eq!(served.address, address);
     assert_eq!(page(address), "one".repeat(200));
     assert!(!served.child.output().contains(":8080"), "{}", served.child.output());
@@ -269,7 +269,7 @@ fn a_descriptor_that_is_no_listener_is_passed_over_and_told() {
     let place = Place::new();
     let _below: Vec<_> = (0..16).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
     let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let served = Served::by(activated(place.command(), vec![datagrams.into()]));
+    let served = Served::by(activated(&place.command(), vec![datagrams.into()]));
     eventually("it is told", || served.child.output().contains("passed over"));
     assert_eq!(page(served.address), "one".repeat(200));
     served.stop();

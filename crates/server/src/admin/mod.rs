@@ -22,5 +22,5 @@ mod spare;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::server::{Running, start};
+pub(crate) use self::server::start;
 pub(crate) use self::sources::{Configuration, Refused, Sources};

@@ -35,22 +35,8 @@ const END: Duration = Duration::from_secs(1);
 /// The admin server. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
-    address: Option<SocketAddr>,
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
-}
-
-impl Running {
-    /// Where it listens, with the port that the kernel chose; none where that
-    /// is no internet address.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.address
-    }
-
-    /// Ends it, and waits until it is over: a second at most.
-    pub(crate) fn stop(self) {
-        drop(self);
-    }
 }
 
 impl Drop for Running {
@@ -69,7 +55,6 @@ impl Drop for Running {
 /// # Errors
 /// No thread, no descriptors.
 pub(crate) fn start(listener: Arc<OwnedFd>, sources: Sources) -> Result<Running> {
-    let address = sluicegate::os::local_address(&listener).context("the admin address")?;
     let stop = Arc::new(Stop::default());
     let (started, is_started) = mpsc::channel();
     let stopped = Arc::clone(&stop);
@@ -90,7 +75,7 @@ pub(crate) fn start(listener: Arc<OwnedFd>, sources: Sources) -> Result<Running>
             }
         })
         .context("cannot start the admin server's thread")?;
-    let running = Running { address, stop, thread: Some(thread) };
+    let running = Running { stop, thread: Some(thread) };
     is_started
         .recv()
         .unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sluicegate::{SendContext, WayBytes};
 
-use super::{Configuration, Refused, Running, Sources, start};
+use super::server::Running;
+use super::{Configuration, Refused, Sources, start};
 use crate::files::Totals;
 use crate::observe::{Ended, Stats};
 
@@ -63,8 +64,8 @@ impl Shown {
             draining: Box::new(move || is_draining.load(Ordering::Relaxed)),
         };
         let listener = sluicegate::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = sluicegate::os::local_address(&listener).unwrap().unwrap();
         let running = start(listener, sources).unwrap();
-        let address = running.address().unwrap();
         Shown { stats, draining, running, address }
     }
 
@@ -235,7 +236,7 @@ fn pages_answer_get_and_head_and_nothing_else_is_there() {
             assert!(answer.content.contains(page));
         }
     }
-    shown.running.stop();
+    drop(shown.running);
 }
 
 #[test]
@@ -346,7 +347,7 @@ fn it_ends_when_it_is_told_to_with_connections_open() {
     assert_eq!(&got, b"HTTP/1.1 200");
     let silent = connect(shown.address);
     let address = shown.address;
-    shown.running.stop();
+    drop(shown.running);
     // Whatever was open is closed, and nobody listens.
     let mut rest = Vec::new();
     idle.read_to_end(&mut rest).unwrap();

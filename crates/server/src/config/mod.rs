@@ -22,7 +22,7 @@ mod table;
 mod top;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -175,10 +175,6 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
         reach::routes(reader, site);
         loops::redirects(reader, site);
     }
-    let finish = |site: site::ReadSite| {
-        let line = reader.line(site.span.start);
-        site.finish(line)
-    };
     Config {
         path: reader.source.path.to_owned(),
         listen: listened,
@@ -190,7 +186,7 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
         locality,
         limits,
         drain,
-        sites: sites.into_iter().map(finish).collect(),
+        sites: sites.into_iter().map(site::ReadSite::finish).collect(),
     }
 }
 

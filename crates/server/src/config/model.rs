@@ -68,8 +68,6 @@ pub(crate) struct Site {
     /// Addresses that it is reached at; empty: all that are listened on.
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) routes: Vec<Route>,
-    /// Where it begins in the file, from 1.
-    pub(crate) line: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -42,12 +42,11 @@ pub(super) struct ReadRoute {
 }
 
 impl ReadSite {
-    pub(super) fn finish(self, line: usize) -> Site {
+    pub(super) fn finish(self) -> Site {
         Site {
             hosts: self.hosts.into_iter().map(Spanned::into_inner).collect(),
             listen: self.listen.into_iter().map(Spanned::into_inner).collect(),
             routes: self.routes.into_iter().filter_map(|route| route.route).collect(),
-            line,
         }
     }
 }

@@ -12,7 +12,7 @@ mod output;
 mod thread;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -224,10 +224,7 @@ impl AccessLog {
         let (sender, done) = mpsc::channel();
         lock(&self.shared.desk).orders.push(order(sender));
         self.shared.bell.notify_one();
-        match done.recv_timeout(PATIENCE) {
-            Ok(value) => Some(value),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        done.recv_timeout(PATIENCE).ok()
     }
 }
 

@@ -6,6 +6,6 @@ mod observed;
 mod stats;
 mod writer;
 
-pub(crate) use self::access_log::{AccessLog, Owner};
+pub(crate) use self::access_log::AccessLog;
 pub(crate) use self::observed::Observed;
 pub(crate) use self::stats::{Ended, Stats, WorkerStats};

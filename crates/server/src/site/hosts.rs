@@ -205,7 +205,6 @@ mod tests {
             hosts: hosts.iter().map(host).collect(),
             listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
             routes: Vec::new(),
-            line: 1,
         }
     }
 

@@ -104,8 +104,7 @@ impl Sites {
             },
             line: 0,
         };
-        let site =
-            config::Site { hosts: Vec::new(), listen: Vec::new(), routes: vec![route], line: 0 };
+        let site = config::Site { hosts: Vec::new(), listen: Vec::new(), routes: vec![route] };
         Self::of(&[site], &|_| String::new(), workers, None)
     }
 

@@ -95,7 +95,9 @@ struct Date {
 
 /// The date of the day that is so many after 1970-01-01.
 fn date(days: u64) -> Date {
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     // Four centuries have the same number of days, always.
     const ERA: u64 = 146_097;
     let (mut year, mut left) = (1970 + days / ERA * 400, days % ERA);
