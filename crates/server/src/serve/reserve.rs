@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ const READ: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Reserve {
     kept: Mutex<Option<OwnedFd>>,
+    /// It is in use, or somebody else has taken its place.
+    is_missing: AtomicBool,
     said: Mutex<Option<Instant>>,
 }
 
@@ -46,7 +49,30 @@ pub(super) enum Turned {
 
 impl Reserve {
     pub(super) fn new() -> Self {
-        Reserve { kept: Mutex::new(take()), said: Mutex::new(None) }
+        let is_missing = AtomicBool::new(false);
+        Reserve { kept: Mutex::new(take()), is_missing, said: Mutex::new(None) }
+    }
+
+    /// Passes an accepted connection on, unless it has taken the place of the
+    /// reserve, which another worker was about to take again: then it is turned
+    /// away, and the reserve is there for the next ones.
+    pub(super) fn admit(&self, connection: OwnedFd) -> Option<OwnedFd> {
+        if !self.is_missing.load(Ordering::SeqCst) {
+            return Some(connection);
+        }
+        let mut kept = self.lock();
+        if kept.is_none() {
+            *kept = take();
+        }
+        let mut admitted = Some(connection);
+        if kept.is_none()
+            && let Some(connection) = admitted.take()
+        {
+            refuse(connection);
+            *kept = take();
+        }
+        self.is_missing.store(kept.is_none(), Ordering::SeqCst);
+        admitted
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<OwnedFd>> {
@@ -55,10 +81,12 @@ impl Reserve {
 
     /// Answers one client that waits at `listener` that it cannot be served.
     pub(super) fn turn_away(&self, listener: &Listener<Reactor>) -> Turned {
-        // Held all the way: another worker of ours must not take the place.
         let mut kept = self.lock();
+        // Before its place is free: who takes that is to see it.
+        self.is_missing.store(true, Ordering::SeqCst);
         if kept.take().is_none() {
             *kept = take();
+            self.is_missing.store(kept.is_none(), Ordering::SeqCst);
             // If there is one again, accepting goes on as ever.
             return Turned::Not;
         }
@@ -71,6 +99,7 @@ impl Reserve {
             Err(_) => Turned::Not,
         };
         *kept = take();
+        self.is_missing.store(kept.is_none(), Ordering::SeqCst);
         turned
     }
 

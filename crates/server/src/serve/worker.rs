@@ -262,6 +262,10 @@ impl<S: Subject> Here<S> {
         peer: Option<std::net::SocketAddr>,
         bound: &Bound,
     ) {
+        let Some(socket) = self.common.reserve.admit(socket) else {
+            self.common.stats.worker(self.number).ended(Ended::Exhausted);
+            return;
+        };
         let local = if !bound.address.ip().is_unspecified() {
             Some(bound.address)
         } else if self.needs_local.get() {
