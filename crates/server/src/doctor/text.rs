@@ -154,6 +154,17 @@ mod tests {
         assert!(numbers::<2>("net.ipv4.tcp_wmem").is_err(), "it has three");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_ends_it(text in "(?s)[\\[\\]:/0-9a-f\n ]{0,60}|(?s).{0,60}") {
+            let _ = parse_numbers::<2>(&text);
+            let _ = has_capability(&text, 10);
+            let _ = has_capability(&format!("CapEff:{text}"), 200);
+            let _ = (chosen(&text), tcp_pages(&format!("TCP:{text}mem {text}")));
+            let _ = (devices(&text).count(), cgroups(&text));
+        }
+    }
+
     #[test]
     fn a_text_without_an_end_is_cut() {
         assert!(read("/dev/zero").unwrap().len() as u64 <= LIMIT);
