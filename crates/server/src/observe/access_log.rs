@@ -180,6 +180,7 @@ impl AccessLog {
     }
 
     /// Lines that were lost.
+    #[cfg(test)]
     pub(crate) fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
