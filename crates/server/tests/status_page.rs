@@ -45,7 +45,7 @@ fn the_page_of_a_busy_program_is_alive_and_readable() {
                     let request =
                         format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
                     other.write_all(request.as_bytes()).unwrap();
-                    std::io::copy(&mut other.by_ref(), &mut std::io::sink()).unwrap();
+                    std::io::copy(&mut other, &mut std::io::sink()).unwrap();
                     std::thread::sleep(Duration::from_millis(10 + u64::from(turn % 40)));
                 }
             });
