@@ -6,7 +6,7 @@ mod operated;
 #[path = "common/status_page.rs"]
 mod status_page;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
