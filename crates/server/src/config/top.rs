@@ -124,7 +124,9 @@ pub(super) fn send(reader: &Reader<'_>, top: &Table<'_>) -> (Strategy, LocalityR
 
 /// What a connection may cost, and how long open ones may take at the end.
 pub(super) fn limits(reader: &Reader<'_>, top: &Table<'_>) -> (Limits, Duration) {
-    let mut limits = Limits::default();
+    // No route takes request bodies yet: who sends one, of whatever size, is to
+    // learn that, and not that the body is too large.
+    let mut limits = Limits { body: u64::MAX, ..Limits::default() };
     let mut drain = DRAIN;
     let timeouts = top.get("timeouts");
     let timeouts =

@@ -47,11 +47,15 @@ admin = "127.0.0.1:80""#,
     ),
     (
         r#"user = """#,
-        &[r#"1:8: `user` cannot be empty; expected the name of a user, such as "www-data""#],
+        &[
+            r#"1:8: `user` cannot be empty; expected a user, such as "www-data" or "www-data:adm" with a group"#,
+        ],
     ),
     (
         r#"user = "www data""#,
-        &[r#"1:8: `user` cannot be `www data`; expected the name of a user, such as "www-data""#],
+        &[
+            r#"1:8: `user` cannot be `www data`; expected a user, such as "www-data" or "www-data:adm" with a group"#,
+        ],
     ),
     (
         r#"access_log = "-""#,

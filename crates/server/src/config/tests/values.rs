@@ -27,7 +27,7 @@ fn what_is_not_said_has_its_default() {
     assert_eq!(config.listen, [LISTEN.parse::<SocketAddr>().unwrap()]);
     assert!((1..=1024).contains(&config.workers));
     assert_eq!((config.user, config.admin, config.access_log), (None, None, None));
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits, Limits { body: u64::MAX, ..Limits::default() });
     assert_eq!(config.drain, Duration::from_secs(30));
     assert_eq!(config.strategy.forced, None);
     let site = &config.sites[0];
@@ -78,7 +78,9 @@ fn the_top_level_is_understood() {
     assert_eq!((config.limits.head, config.limits.headers), (256 << 10, 7));
     assert_eq!(config.limits.header_line, 64 << 10);
     assert_eq!(config.limits.requests_per_connection, 100);
-    let small = Limits { head: 4096, header_line: 4096, request_line: 4096, ..Limits::default() };
+    let few = 4096;
+    let lines = Limits { header_line: few, request_line: few, ..Limits::default() };
+    let small = Limits { head: few, body: u64::MAX, ..lines };
     let text = format!("limits = {{ head_size = \"4KiB\" }}\n[[site]]\n{ROUTE}");
     assert_eq!(self::config(&text).limits, small);
 }
