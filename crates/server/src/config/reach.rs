@@ -1,7 +1,7 @@
 //! Whether everything that is configured can be reached: addresses, sites and
 //! routes, beside each other. All of it in time linear to the file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -142,12 +142,11 @@ pub(super) fn idle_addresses(reader: &Reader<'_>, top: &[Spanned<SocketAddr>], s
     }
 }
 
-/// Notes hosts, and defaults, that two sites have at the same address.
+/// Notes hosts, and defaults, that two sites have at the same address. A site at
+/// a more particular address goes before one at all of them, so that only equal
+/// addresses are in each other's way.
 pub(super) fn doubled_sites(reader: &Reader<'_>, sites: &[ReadSite]) {
-    let mut claims: Claims<Option<&Host>, usize> = Claims::new();
-    // Sites at all addresses, and the first of all sites, by host.
-    let mut everywhere = HashMap::new();
-    let mut anywhere = HashMap::new();
+    let mut known: HashMap<(Option<&Host>, Option<SocketAddr>), usize> = HashMap::new();
     for site in sites {
         let mut keys: Vec<(Option<&Host>, Range<usize>)> = Vec::new();
         for host in &site.hosts {
@@ -156,25 +155,28 @@ pub(super) fn doubled_sites(reader: &Reader<'_>, sites: &[ReadSite]) {
         if !site.has_hosts {
             keys.push((None, site.span.clone()));
         }
-        let mut own = HashMap::new();
+        let addresses: Vec<Option<SocketAddr>> = if site.has_listen {
+            site.listen.iter().map(|address| Some(*address.get_ref())).collect()
+        } else {
+            vec![None]
+        };
+        let mut own = HashSet::new();
         for (key, span) in keys {
             if let Some(host) = key
-                && own.insert(host, ()).is_some()
+                && !own.insert(host)
             {
                 reader.mistake(span, format_args!("{} is in this list already", shown(host)));
                 continue;
             }
-            let mut before = everywhere.get(&key).copied();
-            if site.has_listen {
-                for address in &site.listen {
-                    let claimed = claims.claim(key, *address.get_ref(), span.start);
-                    before = before.or(claimed.err());
+            let mut before = None;
+            for &address in &addresses {
+                match known.entry((key, address)) {
+                    Entry::Occupied(other) => before = before.or(Some(*other.get())),
+                    Entry::Vacant(room) => {
+                        room.insert(span.start);
+                    }
                 }
-            } else {
-                before = before.or(anywhere.get(&key).copied());
-                everywhere.entry(key).or_insert(span.start);
             }
-            anywhere.entry(key).or_insert(span.start);
             let Some(line) = before.map(|at| reader.line(at)) else { continue };
             match key {
                 Some(host) => reader.mistake(
