@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! cargo run --release -p sluicegate-bench -- static [--quick] [--out DIR] [--only nginx,floor]
-//!                                                   [--network lo,veth] [--workload 10KiB-64]
-//!                                                   [--check]
+//!                                                   [--network lo,veth] [--logs on|off|both]
+//!                                                   [--workload 10KiB-64,1GiB,counts,idle,sites,
+//!                                                   operation] [--rounds N] [--check]
 //! cargo run --release -p sluicegate-bench -- crossover [--quick] [--network lo,veth]
 //!                                                      [--size 16KiB,64KiB]
 //! cargo run --release -p sluicegate-bench -- figure2 [--quick] [--network veth50,veth,wire50]

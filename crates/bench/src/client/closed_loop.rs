@@ -19,7 +19,7 @@ use sluicegate_sys::epoll::{Epoll, Events, Interest};
 
 use super::answer::Answer;
 use super::{Check, Resource, send};
-use crate::harness::cpu::{CoreTime, others_time, thread_time};
+use crate::harness::cpu::{CoreTime, context_switches, others_time, thread_time};
 use crate::harness::distance::round_trip;
 use crate::harness::round::Window;
 
@@ -92,6 +92,15 @@ pub(crate) struct Load {
     /// Round trip between the cores of server and client, before and after, in nanoseconds.
     pub(crate) distances_ns: [f64; 2],
     pub(crate) latency_us: Latency,
+    /// How often the server's threads gave their core up, by themselves and otherwise.
+    #[serde(default)]
+    pub(crate) switches: u64,
+    /// Requests that were made from the first connection to the end of the last, and those that
+    /// were answered whole: what a log of requests must have lines for.
+    #[serde(default)]
+    pub(crate) asked: u64,
+    #[serde(default)]
+    pub(crate) answered: u64,
 }
 
 /// From the request's send to the last byte of its answer, in microseconds.
@@ -131,6 +140,7 @@ struct Accounts {
     at: Instant,
     core: CoreTime,
     threads: f64,
+    switches: u64,
 }
 
 impl ClosedLoop {
@@ -163,23 +173,31 @@ impl ClosedLoop {
         }
         let after = self.accounts()?;
         clients.check_fair()?;
+        let (requests, bytes) = (clients.answers, clients.bytes());
+        let others = others_time(&apart)? - others;
+        clients.settle()?;
         Ok(Load {
             window_s: (after.at - before.at).as_secs_f64(),
-            requests: clients.answers,
-            bytes: clients.bytes(),
+            requests,
+            bytes,
             slices,
             core: after.core - before.core,
             server_threads_s: after.threads - before.threads,
-            others_s: others_time(&apart)? - others,
+            others_s: others,
             // Nobody asks the server any more.
             distances_ns: [nearby, round_trip(self.server_cpu)?],
             latency_us: Latency::of(&clients.latency),
+            switches: after.switches.saturating_sub(before.switches),
+            asked: clients.asked,
+            answered: clients.answered,
         })
     }
 
     fn accounts(&self) -> Result<Accounts> {
         let core = CoreTime::read(self.server_cpu)?;
-        Ok(Accounts { at: Instant::now(), core, threads: thread_time(self.server_pid)? })
+        let at = Instant::now();
+        let threads = thread_time(self.server_pid)?;
+        Ok(Accounts { at, core, threads, switches: context_switches(self.server_pid)? })
     }
 }
 
@@ -208,6 +226,11 @@ struct Clients {
     unread: VecDeque<usize>,
     buffer: Vec<u8>,
     answers: u64,
+    /// Requests and whole answers since the beginning.
+    asked: u64,
+    answered: u64,
+    /// Nobody asks any more.
+    is_over: bool,
     latency: Histogram<u64>,
     /// Bodies are so large that time between two looks costs nothing.
     is_download: bool,
@@ -237,6 +260,9 @@ impl Clients {
             unread: VecDeque::new(),
             buffer: vec![0; BUFFER],
             answers: 0,
+            asked: 0,
+            answered: 0,
+            is_over: false,
             latency: Histogram::new(3)?,
             is_download: resource.length >= DOWNLOAD || plan.waits,
         };
@@ -248,13 +274,26 @@ impl Clients {
 
     /// Makes the next request, on this connection.
     fn ask(&mut self, key: usize) -> Result<()> {
-        let (request, seed) = &self.requests[self.next];
+        let number = self.resource.fixed(key).unwrap_or(self.next);
+        let (request, seed) = &self.requests[number];
         let connection = &mut self.connections[key];
         connection.answer.expect(*seed);
         connection.asked = Instant::now();
         send(&connection.stream, request)?;
         self.next = (self.next + 1) % self.requests.len();
+        self.asked += 1;
         Ok(())
+    }
+
+    /// Waits for the answers that are still due, and asks for none: what is cut off might or
+    /// might not be in a log. Of downloads it would take too long.
+    fn settle(&mut self) -> Result<()> {
+        self.is_over = true;
+        if self.is_download {
+            Ok(())
+        } else {
+            self.drive(|clients| clients.answered == clients.asked)
+        }
     }
 
     /// Starts counting at this moment.
@@ -343,7 +382,11 @@ impl Clients {
             let nanoseconds = (now - connection.asked).as_nanos();
             self.latency.record(u64::try_from(nanoseconds)?)?;
             self.answers += 1;
+            self.answered += 1;
             connection.bytes += connection.answer.length() - before;
+            if self.is_over {
+                return Ok(received == asked);
+            }
             if connection.answer.is_last() {
                 // The old one leaves the epoll instance when it is closed.
                 connection.stream = open(&self.resource, &self.epoll, key)?;
@@ -358,7 +401,7 @@ impl Clients {
 }
 
 fn open(resource: &Resource, epoll: &Epoll, key: usize) -> Result<TcpStream> {
-    let stream = resource.connect()?;
+    let stream = resource.connect_as(key)?;
     stream.set_nonblocking(true)?;
     epoll.add(stream.as_fd(), key as u64, Interest::Both)?;
     Ok(stream)
@@ -380,6 +423,9 @@ mod tests {
             others_s: 0.03,
             distances_ns: [420.0, 430.0],
             latency_us: Latency { p50: 1.0, max: 9.5, ..Latency::default() },
+            switches: 7,
+            asked: 4,
+            answered: 3,
         };
         let json = serde_json::to_string(&load).unwrap();
         assert_eq!(serde_json::from_str::<Load>(&json).unwrap(), load);

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::workload::Workload;
 use crate::client::Load;
-use crate::floor::Way;
 use crate::harness::distance::Apart;
+use crate::harness::interval::Interval;
 use crate::harness::plot::Bar;
 use crate::harness::report::{Table, spread};
 use crate::harness::round::Fault;
@@ -17,7 +17,8 @@ const ENOUGH: usize = 5;
 
 /// The peers that the best is chosen from. Not `nginx-cached`, which may answer with what a file
 /// was a minute ago.
-const RIVALS: [Peer; 4] = [Peer::Nginx, Peer::NginxCopy, Peer::Lighttpd, Peer::H2o];
+const RIVALS: [Peer; 6] =
+    [Peer::Nginx, Peer::NginxCopy, Peer::Lighttpd, Peer::H2o, Peer::Apache, Peer::Caddy];
 
 /// One network and one workload.
 #[derive(Debug)]
@@ -109,11 +110,31 @@ impl Cell {
         Some(ratios(&self.costs(Peer::Sluicegate, apart)?, &self.costs(peer, apart)?))
     }
 
-    /// Of each round: what we cost above the floor, by what nginx does.
-    pub(super) fn above_floor(&self, apart: Apart) -> Option<Vec<f64>> {
-        let [ours, theirs, floor] = [Peer::Sluicegate, Peer::Nginx, Peer::Floor(Way::Epoll)]
-            .map(|peer| self.costs(peer, apart));
-        Some(ratios_above_floor(&ours?, &theirs?, &floor?))
+    /// The floor with the smallest median.
+    pub(super) fn best_floor(&self) -> Option<Peer> {
+        let floors = self.workload.peers.iter().filter(|peer| matches!(peer, Peer::Floor(_)));
+        self.cheapest(&floors.copied().collect::<Vec<_>>())
+    }
+
+    /// Of each round, near and far together: what we cost above the best floor, by what a peer
+    /// does.
+    pub(super) fn above_floor(&self, peer: Peer) -> Option<Vec<f64>> {
+        let floor = self.all_costs(self.best_floor()?)?;
+        let (ours, theirs) = (self.all_costs(Peer::Sluicegate)?, self.all_costs(peer)?);
+        Some(ratios_above_floor(&ours, &theirs, &floor))
+    }
+
+    /// Takes a server out, whose figures are void.
+    pub(super) fn leave_out(&mut self, peer: Peer) {
+        let Some(index) = self.workload.peers.iter().position(|&found| found == peer) else {
+            return;
+        };
+        self.workload.peers.remove(index);
+        for round in &mut self.rounds {
+            if index < round.len() {
+                round.remove(index);
+            }
+        }
     }
 
     pub(super) fn table(&self) -> String {
@@ -128,6 +149,7 @@ impl Cell {
             self.verdict_on_rounds(),
         );
         let cost = format!("core {}", unit.of_cost());
+        let switches = format!("switches/{}", unit.name());
         let columns = [
             "",
             "cores",
@@ -136,6 +158,7 @@ impl Cell {
             unit.of_rate(),
             "p50 µs",
             "p99 µs",
+            &switches,
             "busy",
             "trip ns",
         ];
@@ -154,6 +177,7 @@ impl Cell {
                 median(&|load| unit.rate(load), rate_digits),
                 median(&|load| load.latency_us.p50, 0),
                 median(&|load| load.latency_us.p99, 0),
+                median(&|load| unit.by(load.switches as f64, load), rate_digits.max(1)),
                 median(&|load| load.core.busy() / load.window_s, 2),
                 median(&|load| load.distances_ns[0], 0),
             ]);
@@ -215,7 +239,13 @@ impl Cell {
                     line(&format!("sluicegate / {peer}"), apart, self.against(peer, apart));
                 }
             }
-            line("(sluicegate − floor) / (nginx − floor)", apart, self.above_floor(apart));
+        }
+        if let (Some(floor), Some(best)) = (self.best_floor(), self.best_rival())
+            && let Some(of) = self.above_floor(best).and_then(|all| Interval::of(&all))
+        {
+            let of = of.show();
+            let what = format!("(sluicegate − {floor}) / ({best} − {floor})");
+            let _ = writeln!(text, "  {what}, near and far: {of}, with its 95 % interval");
         }
         text
     }
@@ -236,6 +266,7 @@ pub(super) mod tests {
     use crate::client::{Check, Latency};
     use crate::experiment::contents::KIB;
     use crate::experiment::workload::Unit;
+    use crate::floor::Way;
     use crate::harness::cpu::CoreTime;
 
     /// A window of a second in which the core was busy throughout.
@@ -250,6 +281,9 @@ pub(super) mod tests {
             others_s: 0.0,
             distances_ns: [420.0, 430.0],
             latency_us: Latency::default(),
+            switches: 0,
+            asked: 0,
+            answered: 0,
         }
     }
 
@@ -263,6 +297,7 @@ pub(super) mod tests {
             check: Check::Whole,
             unit: Unit::Request,
             peers: peers.to_vec(),
+            logs: false,
         };
         let windows = |round: &&[u64]| round.iter().map(|&requests| load(requests)).collect();
         let faults = vec![None; rounds.len()];
@@ -292,5 +327,15 @@ pub(super) mod tests {
         assert_eq!(cell.cheapest(&[Peer::Lighttpd]), None);
         let ratios = cell.all_ratios(Peer::H2o, Peer::Nginx).unwrap();
         assert_eq!(ratios, [2.5, 0.5, 0.5]);
+    }
+
+    #[test]
+    fn who_is_left_out_takes_its_windows_along() {
+        let peers = [Peer::Sluicegate, Peer::H2o, Peer::Nginx, Peer::Floor(Way::Epoll)];
+        let mut cell = cell("1KiB-64", &peers, &[&[160_000, 900_000, 100_000, 200_000]]);
+        cell.leave_out(Peer::H2o);
+        assert_eq!(cell.best_rival(), Some(Peer::Nginx));
+        // 6.25 µs, 10 µs, 5 µs.
+        assert!((cell.above_floor(Peer::Nginx).unwrap()[0] - 0.25).abs() < 1e-9);
     }
 }

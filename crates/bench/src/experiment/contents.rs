@@ -49,6 +49,20 @@ pub(crate) fn prepare_set(of: Contents, files: u32) -> Result<()> {
     Ok(())
 }
 
+/// As [`prepare`], a directory for each of so many sites, `0` and up, with a file of this name
+/// and length and with contents of its own in each. Returns the directory above them.
+pub(crate) fn prepare_sites(of: Contents, sites: u32) -> Result<PathBuf> {
+    let above = root()?.join("sites");
+    for index in 0..sites {
+        let site = above.join(index.to_string());
+        fs::create_dir_all(&site)?;
+        let file = Contents { seed: of.seed + u64::from(index), ..of };
+        let prepared = file.prepare(&site, file.name);
+        prepared.with_context(|| format!("cannot prepare {}", site.display()))?;
+    }
+    Ok(above)
+}
+
 fn root() -> Result<PathBuf> {
     let own = own_path()?;
     let target = Path::new(&own).ancestors().nth(2).context("this program is in no target")?;

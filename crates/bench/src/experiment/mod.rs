@@ -10,6 +10,7 @@ pub(crate) mod fan_out;
 pub(crate) mod figure2;
 pub(crate) mod figure3;
 pub(crate) mod figure7;
+mod logs;
 mod options;
 pub(crate) mod race;
 mod record;

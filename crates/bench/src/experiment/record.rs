@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::workload::Unit;
-use crate::client::{IdleMemory, Load};
+use crate::client::{Churned, IdleMemory, Load};
 use crate::harness::calls::Calls;
 
 /// A line of `rounds.jsonl`.
@@ -28,9 +28,27 @@ pub(super) enum Record {
         requests: u64,
         calls: Calls,
     },
+    Cycles {
+        server: String,
+        cycles: u64,
+        requests: u64,
+    },
     Idle {
         server: String,
         memory: IdleMemory,
+    },
+    /// A configuration of so many sites, read and checked.
+    Check {
+        by: String,
+        sites: u32,
+        seconds: Vec<f64>,
+    },
+    /// Reloads and an upgrade, and what clients saw of them.
+    Operation {
+        reloads: u32,
+        reload_ms: Vec<f64>,
+        upgraded: bool,
+        saw: Churned,
     },
 }
 
@@ -53,6 +71,9 @@ mod tests {
             others_s: 0.0,
             distances_ns: [420.0, 430.0],
             latency_us: Latency::default(),
+            switches: 0,
+            asked: 0,
+            answered: 0,
         };
         let record = Record::Load {
             network: "lo".to_owned(),

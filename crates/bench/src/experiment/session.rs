@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 
 use super::cell::Cell;
 use super::contents::Contents;
+use super::logs::Logs;
 use super::record::Record;
 use super::workload::Workload;
-use crate::client::{Check, Load};
+use crate::client::{Check, Load, Resource};
 use crate::harness::interrupt;
 use crate::harness::machine::{Machine, version};
 use crate::harness::network::{Network, Side};
@@ -113,39 +114,58 @@ impl Session {
         peer: Peer,
         contents: Contents,
     ) -> Result<Running> {
-        let place = Place { side, cpu: SERVER_CPU, root: &self.root };
-        peer.start(&place, contents.name)
+        peer.start(&self.place(side, None), contents.name)
+    }
+
+    /// Where servers run, on a side of a network.
+    pub(super) fn place<'a>(&'a self, side: Side<'a>, log: Option<&'a Path>) -> Place<'a> {
+        Place { side, cpu: SERVER_CPU, root: &self.root, log }
     }
 
     /// All rounds of one workload. The servers stay up throughout: one that nobody asks costs
     /// nothing.
     pub(super) fn measure(&mut self, network: &Network, workload: &Workload) -> Result<()> {
         let mut servers = Vec::new();
-        for &peer in &workload.peers {
+        let count = if workload.logs { workload.peers.len() } else { 0 };
+        let mut logs = Logs::beside(&self.root, count)?;
+        for (index, &peer) in workload.peers.iter().enumerate() {
             interrupt::check()?;
-            servers.push(self.start(network, peer, workload.contents)?);
+            let place = self.place(network.server(), logs.path(index));
+            servers.push(peer.start(&place, workload.contents.name)?);
         }
         let name = &workload.name;
-        for server in &servers {
+        for (index, server) in servers.iter().enumerate() {
             self.run.progress(&format!("{} {name} {}: checking", network.name(), server.peer));
             let requests = workload.files.unwrap_or(1).to_string();
             let whole = ["--connections", "1", "--check", "whole", "--requests", &requests];
             let checked =
                 answer_of::<Load>(load_of(network, server, workload, &whole)?, CLIENT_LIMIT);
-            checked.with_context(|| void(server))?;
+            logs.expect(index, &checked.with_context(|| void(server))?);
         }
         let (mut rounds, mut faults) = (Vec::new(), Vec::new());
         let Rounds { wanted, at_most } = self.effort.rounds;
         let mut good = 0;
         while good < wanted && rounds.len() < at_most {
             let windows = self.round(network, workload, &servers, rounds.len())?;
+            for (index, load) in windows.iter().enumerate() {
+                logs.expect(index, load);
+            }
+            logs.look()?;
             let fault = fault(&windows);
             good += usize::from(fault.is_none());
             faults.push(fault);
             rounds.push(windows);
         }
         let (network, workload) = (network.name(), workload.clone());
-        self.cells.push(Cell { network, workload, rounds, faults });
+        let mut cell = Cell { network, workload, rounds, faults };
+        for (server, fault) in servers.iter().zip(logs.faults()?) {
+            if let Some(fault) = fault {
+                let name = &cell.workload.name;
+                self.skip(format!("{} in {name} over {network} is VOID: {fault}", server.peer));
+                cell.leave_out(server.peer);
+            }
+        }
+        self.cells.push(cell);
         Ok(())
     }
 
@@ -232,10 +252,20 @@ pub(super) fn client_of(
     kind: &str,
     plan: &[&str],
 ) -> Result<Command> {
-    let resource = workload.resource(server);
+    let mut command = asking(network, &workload.resource(server), kind, plan)?;
+    command.args(["--server-pid", &server.child.pid().to_string()]);
+    Ok(command)
+}
+
+/// A client process that asks for something of its own.
+pub(super) fn asking(
+    network: &Network,
+    resource: &Resource,
+    kind: &str,
+    plan: &[&str],
+) -> Result<Command> {
     let mut command = pinned(network.client(), CLIENT_CPU, &own_path()?)?;
     command.args(["client", kind]).args(resource.arguments()).args(plan);
-    command.args(["--server-pid", &server.child.pid().to_string()]);
     Ok(command)
 }
 

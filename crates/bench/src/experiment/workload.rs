@@ -39,11 +39,27 @@ impl Unit {
         }
     }
 
+    /// What costs are of.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Gib => "GiB",
+        }
+    }
+
+    /// So much of something, for each request or GiB of the window.
+    pub(crate) fn by(self, count: f64, load: &Load) -> f64 {
+        match self {
+            Self::Request => count / load.requests as f64,
+            Self::Gib => count / gib(load),
+        }
+    }
+
     /// So many seconds of work, for each request or GiB of the window.
     fn cost(self, seconds: f64, load: &Load) -> f64 {
         match self {
-            Self::Request => seconds * 1e6 / load.requests as f64,
-            Self::Gib => seconds / gib(load),
+            Self::Request => self.by(seconds * 1e6, load),
+            Self::Gib => self.by(seconds, load),
         }
     }
 
@@ -82,6 +98,8 @@ pub(crate) struct Workload {
     pub(crate) check: Check,
     pub(crate) unit: Unit,
     pub(crate) peers: Vec<Peer>,
+    /// Each server writes a line for each request.
+    pub(crate) logs: bool,
 }
 
 impl Workload {
@@ -100,7 +118,7 @@ impl Workload {
             Some(_) => format!("/{}", self.contents.set()),
             None => format!("/{name}"),
         };
-        Resource { address: server.address, path, length, seed, files: self.files }
+        Resource { address: server.address, path, length, seed, files: self.files, sites: None }
     }
 }
 
@@ -122,6 +140,9 @@ mod tests {
             others_s: 0.0,
             distances_ns: [420.0, 430.0],
             latency_us: Latency::default(),
+            switches: 0,
+            asked: 0,
+            answered: 0,
         };
         let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
         assert!(near(Unit::Request.core_cost(&load), 8.0));

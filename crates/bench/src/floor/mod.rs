@@ -8,6 +8,7 @@ pub(crate) mod fan_out;
 pub(crate) mod figure3;
 pub(crate) mod figure7;
 mod fixed;
+mod log;
 pub(crate) mod reuse;
 pub(crate) mod ring;
 pub(crate) mod ring_cost;
@@ -21,11 +22,14 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use sluicegate_sys::epoll::{Epoll, Events, Interest};
 use sluicegate_sys::socket;
+
+use self::log::Log;
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,6 +58,9 @@ pub(crate) struct Floor {
     listen: SocketAddr,
     #[arg(long)]
     file: PathBuf,
+    /// Writes a line for each request to this file.
+    #[arg(long)]
+    log: Option<PathBuf>,
 }
 
 /// How a turn of a connection ended.
@@ -93,16 +100,32 @@ impl Floor {
         }
         let address = socket::local_address(listener.as_fd())?.unwrap_or(self.listen);
         println!("listening on http://{address}");
-        match self.way {
-            Way::Epoll => serve::<fixed::Fixed>(&listener, file, length),
-            Way::Sendfile => serve::<sendfile::Sendfile<false>>(&listener, file, length),
-            Way::Splice => serve::<splice::Splice<false>>(&listener, file, length),
-            Way::SendfileCork => serve::<sendfile::Sendfile<true>>(&listener, file, length),
-            Way::SpliceCork => serve::<splice::Splice<true>>(&listener, file, length),
-            Way::Blocking => serve::<blocking::Blocking<false>>(&listener, file, length),
-            Way::BlockingAcked => serve::<blocking::Blocking<true>>(&listener, file, length),
+        let log = self.log.as_deref().map(|path| Log::open(path, length)).transpose()?;
+        self.way.serve(&listener, file, length, log).context("cannot serve")
+    }
+}
+
+impl Way {
+    fn serve(
+        self,
+        listener: &OwnedFd,
+        file: File,
+        length: u64,
+        log: Option<Log>,
+    ) -> io::Result<()> {
+        match self {
+            Way::Epoll => serve_logged::<fixed::Fixed>(listener, file, length, log),
+            Way::Sendfile => serve_logged::<sendfile::Sendfile<false>>(listener, file, length, log),
+            Way::Splice => serve_logged::<splice::Splice<false>>(listener, file, length, log),
+            Way::SendfileCork => {
+                serve_logged::<sendfile::Sendfile<true>>(listener, file, length, log)
+            }
+            Way::SpliceCork => serve_logged::<splice::Splice<true>>(listener, file, length, log),
+            Way::Blocking => serve_logged::<blocking::Blocking<false>>(listener, file, length, log),
+            Way::BlockingAcked => {
+                serve_logged::<blocking::Blocking<true>>(listener, file, length, log)
+            }
         }
-        .context("cannot serve")
     }
 }
 
@@ -124,6 +147,7 @@ fn head(length: u64) -> Vec<u8> {
 
 struct Connection<T> {
     fd: OwnedFd,
+    peer: Option<SocketAddr>,
     transfer: T,
     is_sending: bool,
 }
@@ -132,6 +156,15 @@ struct Connection<T> {
 const LISTENER: u64 = u64::MAX;
 
 fn serve<T: Transfer>(listener: &OwnedFd, file: File, length: u64) -> io::Result<()> {
+    serve_logged::<T>(listener, file, length, None)
+}
+
+fn serve_logged<T: Transfer>(
+    listener: &OwnedFd,
+    file: File,
+    length: u64,
+    mut log: Option<Log>,
+) -> io::Result<()> {
     let shared = T::prepare(file, length)?;
     let epoll = Epoll::new()?;
     epoll.add(listener.as_fd(), LISTENER, Interest::SharedListener)?;
@@ -140,8 +173,17 @@ fn serve<T: Transfer>(listener: &OwnedFd, file: File, length: u64) -> io::Result
     let mut again: VecDeque<usize> = VecDeque::new();
     let mut request = vec![0; 4096];
     loop {
-        let patience = (!again.is_empty()).then_some(std::time::Duration::ZERO);
+        let patience = if again.is_empty() {
+            log.as_ref().and_then(Log::patience)
+        } else {
+            Some(Duration::ZERO)
+        };
         match epoll.wait(&mut events, patience) {
+            Ok(0) if again.is_empty() => {
+                if let Some(log) = &mut log {
+                    log.write()?;
+                }
+            }
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -171,6 +213,9 @@ fn serve<T: Transfer>(listener: &OwnedFd, file: File, length: u64) -> io::Result
                     Ok(received) if request[..received].ends_with(b"\r\n\r\n") => {
                         connection.transfer.restart();
                         connection.is_sending = true;
+                        if let Some(log) = &mut log {
+                            log.line(connection.peer, &request[..received])?;
+                        }
                         turn(&mut connections, key, &shared, &mut again);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -208,14 +253,15 @@ fn accept<T: Transfer>(
     connections: &mut Vec<Option<Connection<T>>>,
 ) -> io::Result<()> {
     // Until none waits: the listener is edge-triggered.
-    while let Ok((fd, _)) = socket::accept(listener.as_fd()) {
+    while let Ok((fd, peer)) = socket::accept(listener.as_fd()) {
         socket::set_nodelay(fd.as_fd())?;
         let key = fd.as_raw_fd() as usize;
         epoll.add(fd.as_fd(), key as u64, Interest::Both)?;
         if connections.len() <= key {
             connections.resize_with(key + 1, || None);
         }
-        connections[key] = Some(Connection { fd, transfer: T::new(shared)?, is_sending: false });
+        let transfer = T::new(shared)?;
+        connections[key] = Some(Connection { fd, peer, transfer, is_sending: false });
     }
     Ok(())
 }
@@ -237,15 +283,7 @@ mod tests {
         // The thread ends with the process of the tests.
         thread::spawn(move || {
             let file = File::open(path).unwrap();
-            match way {
-                Way::Epoll => serve::<fixed::Fixed>(&listener, file, LENGTH),
-                Way::Sendfile => serve::<sendfile::Sendfile<false>>(&listener, file, LENGTH),
-                Way::Splice => serve::<splice::Splice<false>>(&listener, file, LENGTH),
-                Way::SendfileCork => serve::<sendfile::Sendfile<true>>(&listener, file, LENGTH),
-                Way::SpliceCork => serve::<splice::Splice<true>>(&listener, file, LENGTH),
-                Way::Blocking => serve::<blocking::Blocking<false>>(&listener, file, LENGTH),
-                Way::BlockingAcked => serve::<blocking::Blocking<true>>(&listener, file, LENGTH),
-            }
+            way.serve(&listener, file, LENGTH, None)
         });
         let mut first = std::net::TcpStream::connect(address).unwrap();
         let mut second = std::net::TcpStream::connect(address).unwrap();

@@ -77,22 +77,46 @@ impl Sub for CoreTime {
 
 /// Seconds that the threads of a process have run, to the nanosecond.
 pub(crate) fn thread_time(pid: u32) -> Result<f64> {
-    let tasks = format!("/proc/{pid}/task");
     let mut nanoseconds = 0;
+    for schedstat in of_threads(pid, "schedstat")? {
+        nanoseconds += parse_schedstat(&schedstat).unwrap_or(0);
+    }
+    Ok(nanoseconds as f64 / 1e9)
+}
+
+/// What `/proc/PID/task/*/NAME` says of each thread of a process.
+fn of_threads(pid: u32, name: &str) -> Result<Vec<String>> {
+    let tasks = format!("/proc/{pid}/task");
+    let mut texts = Vec::new();
     for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
-        match fs::read_to_string(task?.path().join("schedstat")) {
-            Ok(schedstat) => nanoseconds += parse_schedstat(&schedstat).unwrap_or(0),
+        match fs::read_to_string(task?.path().join(name)) {
+            Ok(text) => texts.push(text),
             // A thread that ended after the directory was read.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {tasks}")),
         }
     }
-    Ok(nanoseconds as f64 / 1e9)
+    Ok(texts)
 }
 
 /// The first field: nanoseconds on a processor (`Documentation/scheduler/sched-stats.rst`).
 fn parse_schedstat(schedstat: &str) -> Option<u64> {
     schedstat.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// How often the threads of a process gave their processor up, by themselves and otherwise
+/// (`proc_pid_status(5)`).
+pub(crate) fn context_switches(pid: u32) -> Result<u64> {
+    let mut switches = 0;
+    for status in of_threads(pid, "status")? {
+        switches += parse_switches(&status);
+    }
+    Ok(switches)
+}
+
+fn parse_switches(status: &str) -> u64 {
+    let count = |line: &str| line.split_once("_ctxt_switches:")?.1.trim().parse::<u64>().ok();
+    status.lines().filter_map(count).sum()
 }
 
 /// Seconds that all other programs of the machine have run, on whatever core: the noise around
@@ -174,6 +198,14 @@ mod tests {
         assert_eq!(parse_program_ticks(&line(500, 1)), Some(78));
         assert_eq!(parse_program_ticks(&line(500, 2)), None);
         assert_eq!(parse_program_ticks(&line(2, 0)), None);
+    }
+
+    #[test]
+    fn switches_of_both_kinds_are_added() {
+        let status =
+            "Threads:\t1\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
+        assert_eq!(parse_switches(status), 695);
+        context_switches(std::process::id()).unwrap();
     }
 
     #[test]

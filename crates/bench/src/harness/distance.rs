@@ -47,7 +47,7 @@ const TRIPS: u32 = 500;
 const FIGURES: usize = 5;
 
 /// Somebody else has the other core.
-const LIMIT: Duration = Duration::from_millis(500);
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// The end of the game.
 const OVER: u32 = u32::MAX;

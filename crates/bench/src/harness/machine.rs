@@ -28,6 +28,10 @@ pub(crate) struct Machine {
     pub(crate) nginx: Option<String>,
     pub(crate) lighttpd: Option<String>,
     pub(crate) h2o: Option<String>,
+    #[serde(default)]
+    pub(crate) apache: Option<String>,
+    #[serde(default)]
+    pub(crate) caddy: Option<String>,
     pub(crate) strace: Option<String>,
     /// What has been told apart from these, such as the version of our server.
     pub(crate) sluicegate: Option<String>,
@@ -49,6 +53,8 @@ impl Machine {
             nginx: version("nginx", "-v"),
             lighttpd: version("lighttpd", "-v"),
             h2o: version("h2o", "--version"),
+            apache: version("apache2", "-v"),
+            caddy: version("caddy", "version").map(|version| format!("Caddy {version}")),
             strace: version("strace", "-V"),
             sluicegate: None,
         }
@@ -61,7 +67,7 @@ impl Machine {
         };
         format!(
             "{}, Linux {}, {} × {}, {:.1} GiB, {} by default, load {:.2}, revision {}\n\
-             {}, {}, {}, {}",
+             {}, {}, {}, {}, {}, {}",
             self.date,
             self.kernel,
             self.cores,
@@ -74,6 +80,8 @@ impl Machine {
             missing(&self.nginx, "nginx"),
             missing(&self.lighttpd, "lighttpd"),
             missing(&self.h2o, "h2o"),
+            missing(&self.apache, "Apache"),
+            missing(&self.caddy, "Caddy"),
         )
     }
 }
@@ -126,7 +134,7 @@ fn utc(time: SystemTime) -> String {
 /// The date of a day after 1 January 1970, in the proleptic Gregorian calendar. Counted from
 /// 1 March of the year 0, so that the leap day is a year's last (Hinnant, *chrono-compatible
 /// low-level date algorithms*).
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =

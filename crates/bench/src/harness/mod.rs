@@ -4,9 +4,11 @@
 pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod cycles;
 pub(crate) mod distance;
 pub(crate) mod interrupt;
 pub(crate) mod interval;
+pub(crate) mod log_lines;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod network;

@@ -76,7 +76,11 @@ pub(crate) fn await_line(
 /// Runs a program that prints one line of JSON, and returns what it says. If it complains
 /// instead, that is the error.
 pub(crate) fn answer_of<T: DeserializeOwned>(command: Command, limit: Duration) -> Result<T> {
-    let mut child = Child::spawn(command)?;
+    answer(Child::spawn(command)?, limit)
+}
+
+/// The same of one that was started earlier.
+pub(crate) fn answer<T: DeserializeOwned>(mut child: Child, limit: Duration) -> Result<T> {
     let line = await_line(&mut child, limit, |line| line.starts_with('{'));
     let line = match line.map_err(anyhow::Error::downcast::<ProcessError>) {
         Ok(line) => line,

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -55,6 +55,11 @@ impl RunDir {
 
     pub(crate) fn write_json(&self, name: &str, contents: &impl Serialize) -> Result<()> {
         self.write(name, &(serde_json::to_string_pretty(contents)? + "\n"))
+    }
+
+    /// The time since the directory was made.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
     }
 
     /// A line of progress on standard error.

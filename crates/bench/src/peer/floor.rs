@@ -13,7 +13,11 @@ use crate::harness::pinned::{own_path, pinned};
 
 pub(super) fn start(on: &Place<'_>, way: Way, file: &Path) -> Result<Started> {
     let way = way.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    spawn(on, &["floor".to_owned(), way], file)
+    let mut arguments = vec!["floor".to_owned(), way];
+    if let Some(log) = on.log {
+        arguments.extend(["--log".to_owned(), log.to_string_lossy().into_owned()]);
+    }
+    spawn(on, &arguments, file)
 }
 
 /// Starts this program with arguments that make it a floor that serves `file`.

@@ -7,14 +7,14 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sluicegate_testkit::process::{Child, find_program};
 
-use super::{Place, START, Started, free_address};
+use super::{COMBINED, Place, START, Started, free_address};
 use crate::harness::pinned::pinned;
 
 pub(super) fn start(on: &Place<'_>) -> Result<Started> {
     let directory = tempfile::Builder::new().prefix("sluicegate-lighttpd-").tempdir()?;
     let address = free_address(on)?;
     let path = directory.path().join("lighttpd.conf");
-    fs::write(&path, configuration(directory.path(), on.root, address))?;
+    fs::write(&path, configuration(directory.path(), on, address))?;
 
     let program = find_program("lighttpd").context("there is no lighttpd")?;
     let mut command = pinned(on.side, on.cpu, &program.to_string_lossy())?;
@@ -26,19 +26,28 @@ pub(super) fn start(on: &Place<'_>) -> Result<Started> {
 
 /// The defaults (`sendfile`, a stat cache, files up to 32 KiB read into memory) with limits that
 /// no measurement reaches, but for the requests of a connection, which lighttpd counts in 16 bits.
-/// There is no module for a log of requests, so there is no log.
-fn configuration(directory: &Path, root: &Path, address: SocketAddr) -> String {
-    let (directory, root) = (directory.display(), root.display());
+fn configuration(directory: &Path, on: &Place<'_>, address: SocketAddr) -> String {
+    let (directory, root) = (directory.display(), on.root.display());
     let (ip, port) = (address.ip(), address.port());
+    let log = on.log.map_or_else(String::new, |path| {
+        format!(
+            "server.modules = ( \"mod_accesslog\" )
+accesslog.filename = \"{}\"
+accesslog.format = \"{}\"
+",
+            path.display(),
+            COMBINED.replace('"', "\\\"")
+        )
+    });
     format!(
         "server.document-root = \"{root}\"
-server.bind = \"{ip}\"
+{log}server.bind = \"{ip}\"
 server.port = {port}
 server.errorlog = \"{directory}/error.log\"
 server.upload-dirs = ( \"{directory}\" )
 server.max-worker = 0
-server.max-fds = 20000
-server.max-connections = 10000
+server.max-fds = 24000
+server.max-connections = 12000
 server.listen-backlog = 4096
 server.max-keep-alive-requests = 65535
 server.max-keep-alive-idle = 300
@@ -47,4 +56,19 @@ server.max-write-idle = 360
 mimetype.assign = ( \"\" => \"application/octet-stream\" )
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::tests::place;
+
+    #[test]
+    fn a_log_needs_its_module() {
+        let address = "127.0.0.1:80".parse().unwrap();
+        let of = |log| configuration(Path::new("/d"), &place(log), address);
+        assert!(!of(None).contains("accesslog"));
+        assert!(of(Some("/l")).contains("accesslog.filename = \"/l\""));
+        assert!(of(Some("/l")).contains(r#"\"%{Referer}i\""#));
+    }
 }

@@ -1,6 +1,8 @@
 //! The servers under measurement, each started alike: on one core, with one worker, on a side of
 //! a network, serving a directory.
 
+mod apache;
+mod caddy;
 mod floor;
 mod h2o;
 mod lighttpd;
@@ -24,10 +26,15 @@ use crate::floor::tracking::Track;
 use crate::harness::network::Side;
 use crate::harness::pinned::await_line;
 
-pub(crate) use sluicegate::{Form, build, path as sluicegate_path};
+pub(crate) use sluicegate::{
+    Form, build, path as sluicegate_path, preamble, runs_configurations, site,
+};
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(10);
+
+/// The combined format, as Apache, lighttpd and h2o spell it; nginx knows it by its name.
+const COMBINED: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i""#;
 
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +51,13 @@ pub(crate) enum Peer {
     NginxCopy,
     /// nginx without `sendfile`, with `open_file_cache`.
     NginxCopyCached,
+    /// nginx as most people run it, which writes each line of its log by itself: its default.
+    NginxLine,
     Lighttpd,
     H2o,
+    /// Apache with the event module.
+    Apache,
+    Caddy,
     /// No server at all.
     Floor(Way),
     /// A loop that joins head, file and tail in one way.
@@ -74,8 +86,11 @@ impl Display for Peer {
             Self::NginxCached => "nginx-cached",
             Self::NginxCopy => "nginx-copy",
             Self::NginxCopyCached => "nginx-copy-cached",
+            Self::NginxLine => "nginx-line",
             Self::Lighttpd => "lighttpd",
             Self::H2o => "h2o",
+            Self::Apache => "apache",
+            Self::Caddy => "caddy",
             Self::Floor(Way::Epoll) => "floor-epoll",
             Self::Floor(Way::Sendfile) => "floor-sendfile",
             Self::Floor(Way::Splice) => "floor-splice",
@@ -97,11 +112,15 @@ impl Peer {
     /// The program that it needs, other than ours.
     fn program(self) -> Option<&'static str> {
         match self {
-            Self::Nginx | Self::NginxCached | Self::NginxCopy | Self::NginxCopyCached => {
-                Some("nginx")
-            }
+            Self::Nginx
+            | Self::NginxCached
+            | Self::NginxCopy
+            | Self::NginxCopyCached
+            | Self::NginxLine => Some("nginx"),
             Self::Lighttpd => Some("lighttpd"),
             Self::H2o => Some("h2o"),
+            Self::Apache => Some("apache2"),
+            Self::Caddy => Some("caddy"),
             Self::Sluicegate
             | Self::Made(_)
             | Self::Floor(_)
@@ -126,8 +145,11 @@ impl Peer {
             Self::NginxCached => nginx::start(on, nginx::Form::Cached),
             Self::NginxCopy => nginx::start(on, nginx::Form::Copy),
             Self::NginxCopyCached => nginx::start(on, nginx::Form::CopyCached),
+            Self::NginxLine => nginx::start(on, nginx::Form::Line),
             Self::Lighttpd => lighttpd::start(on),
             Self::H2o => h2o::start(on),
+            Self::Apache => apache::start(on),
+            Self::Caddy => caddy::start(on),
             Self::Floor(way) => floor::start(on, way, &on.root.join(file)),
             Self::Answerer(answerer) => {
                 floor::spawn(on, &answerer.arguments(), &on.root.join(file))
@@ -139,6 +161,24 @@ impl Peer {
         .with_context(|| format!("cannot start {self}"))?;
         Ok(Running { peer: self, child, address, _directory: directory })
     }
+
+    /// How it writes its log of requests, where it has one to write.
+    pub(crate) fn log_habit(self) -> &'static str {
+        match self {
+            Self::Nginx | Self::NginxCached | Self::NginxCopy | Self::NginxCopyCached => {
+                "combined; buffer=64k flush=1s"
+            }
+            Self::NginxLine => "combined; each line written by itself, nginx's default",
+            Self::Lighttpd => "combined; gathered, as lighttpd does, and written every 4 s",
+            Self::H2o => "combined; each line written by itself, there is no other way",
+            Self::Apache => {
+                "combined; each line written by itself (BufferedLogs is called experimental)"
+            }
+            Self::Caddy => "JSON, the only form of Caddy 2 without a plugin; each line by itself",
+            Self::Floor(_) => "combined; gathered, 64 KiB or a second",
+            _ => "combined, as configured by access_log",
+        }
+    }
 }
 
 /// Where a server runs, and what it serves.
@@ -147,6 +187,8 @@ pub(crate) struct Place<'a> {
     pub(crate) side: Side<'a>,
     pub(crate) cpu: usize,
     pub(crate) root: &'a Path,
+    /// Where it writes a line for each request, if it does.
+    pub(crate) log: Option<&'a Path>,
 }
 
 /// A server that accepts connections. Dropping it ends it.
@@ -159,10 +201,18 @@ pub(crate) struct Running {
     _directory: Option<TempDir>,
 }
 
+impl Running {
+    /// Our server, run by a configuration in `directory`.
+    pub(crate) fn configured(on: &Place<'_>, address: SocketAddr, config: &Path) -> Result<Self> {
+        let child = sluicegate::start_configured(on, address, config)?;
+        Ok(Self { peer: Peer::Sluicegate, child, address, _directory: None })
+    }
+}
+
 type Started = (Child, SocketAddr, Option<TempDir>);
 
 /// For servers that cannot tell which port they got, one is looked for.
-fn free_address(on: &Place<'_>) -> Result<SocketAddr> {
+pub(crate) fn free_address(on: &Place<'_>) -> Result<SocketAddr> {
     let free = || TcpListener::bind((on.side.address(), 0))?.local_addr();
     on.side.enter(free)?.context("no free port")
 }
@@ -183,6 +233,11 @@ fn announced(line: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A place for the text of a configuration.
+    pub(super) fn place(log: Option<&str>) -> Place<'_> {
+        Place { side: Side::Here, cpu: 0, root: Path::new("/r"), log: log.map(Path::new) }
+    }
 
     #[test]
     fn a_filter_means_a_name_or_a_family() {

@@ -21,13 +21,15 @@ pub(super) enum Form {
     Copy,
     /// Kept open, read and sent by `writev`.
     CopyCached,
+    /// As `Sendfile`, and each line of the log is written by itself.
+    Line,
 }
 
 pub(super) fn start(on: &Place<'_>, form: Form) -> Result<Started> {
     let directory = tempfile::Builder::new().prefix("sluicegate-nginx-").tempdir()?;
     let address = free_address(on)?;
     let path = directory.path().join("nginx.conf");
-    fs::write(&path, configuration(directory.path(), on.root, address, form))?;
+    fs::write(&path, configuration(directory.path(), on, address, form))?;
 
     let program = find_program("nginx").context("there is no nginx")?;
     let mut command = pinned(on.side, on.cpu, &program.to_string_lossy())?;
@@ -41,8 +43,13 @@ pub(super) fn start(on: &Place<'_>, form: Form) -> Result<Started> {
 /// The settings that guides for static files agree on. `master_process off`: the process that
 /// was started is the worker, pinned with it. `output_buffers` are left as they are: two of
 /// 32 KiB.
-fn configuration(directory: &Path, root: &Path, address: SocketAddr, form: Form) -> String {
-    let (directory, root) = (directory.display(), root.display());
+fn configuration(directory: &Path, on: &Place<'_>, address: SocketAddr, form: Form) -> String {
+    let (directory, root) = (directory.display(), on.root.display());
+    // As the documentation of `access_log` has it for busy sites: a buffer, and a bound in time.
+    let buffer = if form == Form::Line { "" } else { "buffer=64k flush=1s" };
+    let log = on
+        .log
+        .map_or_else(|| "off".to_owned(), |path| format!("{} combined {buffer}", path.display()));
     let is_copied = matches!(form, Form::Copy | Form::CopyCached);
     let sendfile = if is_copied { "off" } else { "on" };
     let is_kept = matches!(form, Form::Cached | Form::CopyCached);
@@ -57,7 +64,7 @@ http {{
     sendfile {sendfile};
     tcp_nopush on;
     tcp_nodelay on;
-    access_log off;
+    access_log {log};
     error_log {directory}/error.log;
     keepalive_timeout 300;
     keepalive_requests 1000000;
@@ -80,13 +87,19 @@ http {{
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::tests::place;
 
     #[test]
     fn each_form_has_its_settings() {
         let of = |form| {
             let address = "127.0.0.1:80".parse().unwrap();
-            configuration(Path::new("/d"), Path::new("/r"), address, form)
+            configuration(Path::new("/d"), &place(None), address, form)
         };
+        assert!(of(Form::Line).contains("access_log off;"));
+        let address = "127.0.0.1:80".parse().unwrap();
+        let logged = |form| configuration(Path::new("/d"), &place(Some("/l")), address, form);
+        assert!(logged(Form::Line).contains("access_log /l combined ;"));
+        assert!(logged(Form::Copy).contains("access_log /l combined buffer=64k flush=1s;"));
         assert!(of(Form::Copy).contains("sendfile off;"));
         assert!(of(Form::Sendfile).contains("sendfile on;"));
         assert!(!of(Form::Sendfile).contains("open_file_cache"));

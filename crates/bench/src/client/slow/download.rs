@@ -148,8 +148,14 @@ mod tests {
             // Until the other side closes.
             let _ = stream.read(&mut [0]);
         });
-        let resource =
-            Resource { address, path: "/".into(), length: LENGTH as u64, seed: 4, files: None };
+        let resource = Resource {
+            address,
+            path: "/".into(),
+            length: LENGTH as u64,
+            seed: 4,
+            files: None,
+            sites: None,
+        };
         let download = Download::open(&resource, Check::Whole, 16 << 10).unwrap();
         (download, vec![0; depth(RATE) as usize])
     }

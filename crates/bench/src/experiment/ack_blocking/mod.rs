@@ -93,6 +93,7 @@ fn workload(connections: usize) -> Workload {
         check: Check::Sampled,
         unit: Unit::Request,
         peers: SERVERS.map(|(peer, _)| peer).into(),
+        logs: false,
     }
 }
 

@@ -58,7 +58,8 @@ fn workload(contents: Contents, connections: usize, files: Option<u32>) -> Workl
     let suffix = if files.is_some() { "-set" } else { "" };
     let name = format!("{}-{connections}{suffix}", contents.label());
     let (check, unit) = (Check::Edges, Unit::Request);
-    Workload { name, contents, files, connections, check, unit, peers: FORMS.to_vec() }
+    let peers = FORMS.to_vec();
+    Workload { name, contents, files, connections, check, unit, peers, logs: false }
 }
 
 #[cfg(test)]

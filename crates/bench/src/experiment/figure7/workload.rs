@@ -106,6 +106,7 @@ impl Series {
             check: if contents.length < LONG { Check::Whole } else { Check::Edges },
             unit: Unit::Request,
             peers: Join::ALL.map(|join| self.peer(join)).into(),
+            logs: false,
         }
     }
 }

@@ -75,6 +75,7 @@ impl Size {
             check: self.check(),
             unit: Unit::Gib,
             peers: Make::ALL.map(|way| self.peer(way)).into(),
+            logs: false,
         }
     }
 

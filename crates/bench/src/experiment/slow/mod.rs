@@ -134,6 +134,7 @@ fn measure(session: &mut Session, peers: &[Peer], plan: Plan) -> Result<Vec<Roun
         check: plan.check,
         unit: Unit::Gib,
         peers: peers.to_vec(),
+        logs: false,
     };
     let (mut rounds, mut good) = (Vec::<Round>::new(), 0);
     while good < plan.rounds.wanted && rounds.len() < plan.rounds.at_most {

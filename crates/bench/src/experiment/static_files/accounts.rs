@@ -5,11 +5,14 @@ use anyhow::{Context, Result};
 use super::workloads::small;
 use crate::client::{IdleMemory, Load};
 use crate::experiment::record::Record;
-use crate::experiment::session::{CLIENT_LIMIT, Session, client_of, load_of, void};
+use crate::experiment::session::{CLIENT_LIMIT, SERVER_CPU, Session, client_of, load_of, void};
 use crate::harness::calls::{self, Calls};
+use crate::harness::cycles::{self, Counter};
 use crate::harness::interrupt;
 use crate::harness::network::Network;
 use crate::harness::pinned::answer_of;
+use crate::harness::round::{Fault, fault};
+use crate::harness::statistics::Spread;
 use crate::peer::Peer;
 
 const IDLE_CONNECTIONS: usize = 10_000;
@@ -54,14 +57,23 @@ pub(super) fn count_calls(session: &mut Session, peers: &[Peer]) -> Result<Vec<C
         return Ok(counts);
     }
     for &peer in peers {
-        for (connections, requests) in [(64, "20000"), (1, "5000")] {
+        for (connections, requests) in [(64, "8000"), (1, "2000")] {
             interrupt::check()?;
             let network = Network::Loopback;
             let workload = small(connections);
             let server = session.start(&network, peer, workload.contents)?;
             session.run.progress(&format!("{peer}: counting calls, {connections} connections"));
             let connected = connections.to_string();
-            let plan = ["--connections", &connected, "--check", "whole", "--requests", requests];
+            // It waits, since strace has the same core.
+            let plan = [
+                "--connections",
+                &connected,
+                "--check",
+                "whole",
+                "--requests",
+                requests,
+                "--waits",
+            ];
             let client = load_of(&network, &server, &workload, &plan)?;
             let mut requests = 0;
             let counted = calls::count(server.child, || {
@@ -80,6 +92,65 @@ pub(super) fn count_calls(session: &mut Session, peers: &[Peer]) -> Result<Vec<C
         }
     }
     Ok(counts)
+}
+
+/// Cycles of the server's core for each request of 1 KiB, over loopback.
+#[derive(Debug)]
+pub(super) struct CyclesPerRequest {
+    /// How they were come by.
+    pub(super) counter: Counter,
+    /// Each with what disturbed it: the whole core is counted, whoever works there.
+    pub(super) of: Vec<(Peer, f64, Option<Fault>)>,
+}
+
+/// Cycles for each request, counted while 64 connections ask without end. Where the processor
+/// does not count, by what was measured of 1 KiB before.
+pub(super) fn count_cycles(
+    session: &mut Session,
+    peers: &[Peer],
+    requests: u64,
+) -> Result<Option<CyclesPerRequest>> {
+    if peers.is_empty() {
+        return Ok(None);
+    }
+    let counter = Counter::find()?;
+    let mut of = Vec::new();
+    for &peer in peers {
+        let cycles = match counter {
+            Counter::Perf => Some(counted(session, peer, requests)?),
+            Counter::Nominal(hertz) => {
+                let mut cells = session.cells.iter();
+                let cell = cells.find(|of| of.network == "lo" && of.workload.name == "1KiB-64");
+                let costs = cell.and_then(|cell| cell.all_costs(peer));
+                let cost = costs.and_then(|all| Spread::of(&all));
+                cost.map(|cost| (cost.median * 1e-6 * hertz, None))
+            }
+        };
+        of.extend(cycles.map(|(cycles, fault)| (peer, cycles, fault)));
+    }
+    Ok(Some(CyclesPerRequest { counter, of }))
+}
+
+fn counted(session: &mut Session, peer: Peer, requests: u64) -> Result<(f64, Option<Fault>)> {
+    interrupt::check()?;
+    let network = Network::Loopback;
+    let workload = small(64);
+    let server = session.start(&network, peer, workload.contents)?;
+    session.run.progress(&format!("{peer}: counting cycles"));
+    let asked = requests.to_string();
+    let plan = ["--connections", "64", "--check", "whole", "--requests", &asked];
+    let client = load_of(&network, &server, &workload, &plan)?;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("cycles");
+    let client = cycles::counted(&client, SERVER_CPU, &path).context("there is no perf")?;
+    let load: Load = answer_of(client, CLIENT_LIMIT).with_context(|| void(&server))?;
+    let cycles = cycles::read(&path)?;
+    session.run.record(&Record::Cycles {
+        server: peer.to_string(),
+        cycles,
+        requests: load.answered,
+    })?;
+    Ok((cycles as f64 / load.answered as f64, fault(&[load])))
 }
 
 /// The memory of idle connections, over loopback.

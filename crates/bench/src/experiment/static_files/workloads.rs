@@ -12,71 +12,113 @@ use crate::peer::Peer;
 
 /// All of a quick run within two minutes.
 pub(super) const QUICK: Effort = Effort {
-    rounds: Rounds { wanted: 6, at_most: 8 },
-    warm_up: Duration::from_millis(50),
-    window: Duration::from_millis(250),
+    rounds: Rounds { wanted: 5, at_most: 6 },
+    warm_up: Duration::from_millis(30),
+    window: Duration::from_millis(200),
 };
 
-/// All of a full run within 35 minutes, also where many rounds do not count.
+/// All of a full run within 20 minutes, also where many rounds do not count.
 pub(super) const FULL: Effort = Effort {
-    rounds: Rounds { wanted: 15, at_most: 20 },
+    rounds: Rounds { wanted: 11, at_most: 14 },
     warm_up: Duration::from_millis(60),
-    window: Duration::from_millis(350),
+    window: Duration::from_millis(300),
 };
 
 /// Ours and everybody else.
-const SERVERS: [Peer; 6] =
-    [Peer::Sluicegate, Peer::Nginx, Peer::NginxCopy, Peer::NginxCached, Peer::Lighttpd, Peer::H2o];
+const SERVERS: [Peer; 8] = [
+    Peer::Sluicegate,
+    Peer::Nginx,
+    Peer::NginxCopy,
+    Peer::NginxCached,
+    Peer::Lighttpd,
+    Peer::H2o,
+    Peer::Apache,
+    Peer::Caddy,
+];
 
-/// All of them, in the order in which they are measured.
-pub(super) fn workloads(quick: bool) -> Vec<Workload> {
-    if quick {
-        let rivals = [Peer::Sluicegate, Peer::Nginx, Peer::Lighttpd, Peer::H2o];
-        let floors = |ways: &[Way]| ways.iter().copied().map(Peer::Floor).collect::<Vec<_>>();
-        let first = |ways| [vec![Peer::Sluicegate, Peer::Nginx], floors(ways)].concat();
-        return vec![
-            workload(KIB, 64, first(&[Way::Epoll])),
-            workload(TEN_KIB, 64, rivals.to_vec()),
-            workload(HUNDRED_KIB, 64, rivals.to_vec()),
-            workload(GIB, 1, first(&[Way::Sendfile, Way::Splice])),
-        ];
-    }
-    let mut workloads = Vec::new();
+/// What is appended to the name of a workload whose servers write logs.
+pub(super) const LOGGED: &str = "-log";
+
+/// All of them, in the order in which they are measured; those whose servers write logs, or the
+/// others.
+pub(super) fn workloads(quick: bool, logs: bool) -> Vec<Workload> {
     let small: [(Contents, &[Way]); 3] = [
         (KIB, &[Way::Epoll]),
         (TEN_KIB, &[Way::Epoll, Way::Sendfile]),
-        (HUNDRED_KIB, &[Way::Epoll, Way::Sendfile, Way::Splice]),
+        (HUNDRED_KIB, &[Way::Epoll, Way::Sendfile]),
     ];
-    let large: &[Way] = &[Way::Sendfile, Way::Splice, Way::SendfileCork, Way::SpliceCork];
-    let everybody = |ways: &[Way]| {
-        SERVERS.into_iter().chain(ways.iter().copied().map(Peer::Floor)).collect::<Vec<_>>()
-    };
+    let mut workloads = Vec::new();
     for (contents, floors) in small {
-        for connections in [64, 8, 1] {
-            workloads.push(workload(contents, connections, everybody(floors)));
+        // Of the others, one shows the log of everybody.
+        if quick && logs && contents != KIB {
+            continue;
+        }
+        let connections: &[usize] = if quick { &[64] } else { &[64, 8, 1] };
+        for &connections in connections {
+            let mut servers = servers(floors, logs);
+            if quick && contents != KIB {
+                servers.retain(|peer| !HEAVY.contains(peer));
+            }
+            workloads.push(workload(contents, connections, servers, logs));
         }
     }
-    workloads.push(workload(GIB, 1, everybody(large)));
+    let mut large = servers(&[Way::Sendfile, Way::Splice], logs);
+    // It would keep its one file open, and a GiB takes one look.
+    large.retain(|&peer| peer != Peer::NginxCached);
+    if quick && logs {
+        return workloads;
+    }
+    if quick {
+        large.retain(|peer| matches!(peer, Peer::Sluicegate | Peer::Nginx | Peer::Floor(_)));
+        workloads.push(workload(GIB, 1, large, logs));
+        return workloads;
+    }
+    workloads.push(workload(GIB, 1, large.clone(), logs));
     // h2o serves one download after another: some of eight get nothing in a whole window.
-    let mut in_turn = everybody(large);
-    in_turn.retain(|&peer| peer != Peer::H2o);
-    workloads.push(workload(GIB, 8, in_turn));
+    large.retain(|&peer| peer != Peer::H2o);
+    workloads.push(workload(GIB, 8, large, logs));
     workloads
+}
+
+/// Those that a quick run asks for 1 KiB alone.
+const HEAVY: [Peer; 4] = [Peer::NginxCopy, Peer::NginxCached, Peer::Apache, Peer::Caddy];
+
+fn servers(floors: &[Way], logs: bool) -> Vec<Peer> {
+    let mut servers: Vec<Peer> =
+        SERVERS.into_iter().chain(floors.iter().copied().map(Peer::Floor)).collect();
+    if logs {
+        // What a cache of files saves is known without a log.
+        servers.retain(|&peer| peer != Peer::NginxCached);
+        servers.insert(2, Peer::NginxLine);
+    }
+    servers
+}
+
+/// Whether a workload is measured over a network where nobody asked for it by its whole name.
+pub(super) fn is_usual(workload: &Workload, network: &str, quick: bool) -> bool {
+    let is_large = workload.contents == GIB;
+    if is_large {
+        // A line for a GiB costs nothing that could be measured.
+        return !workload.logs;
+    }
+    let in_short = network == "lo" || (workload.contents == KIB && !workload.logs);
+    workload.connections == 64 && (!quick || in_short)
 }
 
 /// 1 KiB, of which calls and memory are counted.
 pub(super) fn small(connections: usize) -> Workload {
-    workload(KIB, connections, Vec::new())
+    workload(KIB, connections, Vec::new(), false)
 }
 
-fn workload(contents: Contents, connections: usize, peers: Vec<Peer>) -> Workload {
+fn workload(contents: Contents, connections: usize, peers: Vec<Peer>, logs: bool) -> Workload {
     let (check, unit) = match contents {
         KIB => (Check::Whole, Unit::Request),
         GIB => (Check::Sampled, Unit::Gib),
         _ => (Check::Edges, Unit::Request),
     };
-    let name = format!("{}-{connections}", contents.label());
-    Workload { name, contents, files: None, connections, check, unit, peers }
+    let logged = if logs { LOGGED } else { "" };
+    let name = format!("{}-{connections}{logged}", contents.label());
+    Workload { name, contents, files: None, connections, check, unit, peers, logs }
 }
 
 #[cfg(test)]
@@ -86,18 +128,31 @@ mod tests {
 
     #[test]
     fn a_quick_run_is_a_part_of_a_full_one() {
-        let full = workloads(false);
-        for quick in workloads(true) {
-            let same = full.iter().find(|workload| workload.name == quick.name).unwrap();
-            assert!(quick.peers.iter().all(|peer| same.peers.contains(peer)), "{}", quick.name);
+        for logs in [false, true] {
+            let full = workloads(false, logs);
+            for quick in workloads(true, logs) {
+                let same = full.iter().find(|workload| workload.name == quick.name).unwrap();
+                assert!(quick.peers.iter().all(|peer| same.peers.contains(peer)), "{}", quick.name);
+            }
         }
     }
 
     #[test]
     fn workloads_have_names_of_their_own() {
-        let workloads = workloads(false);
+        let workloads = [workloads(false, false), workloads(false, true)].concat();
         let names: BTreeSet<&str> = workloads.iter().map(|workload| &*workload.name).collect();
         assert_eq!(names.len(), workloads.len());
         assert!(names.contains("100KiB-8") && names.contains("1GiB-1"));
+        assert!(names.contains("1KiB-64-log"));
+    }
+
+    #[test]
+    fn the_usual_ones_are_those_of_the_goals() {
+        let all = [workloads(false, false), workloads(false, true)].concat();
+        let usual = all.iter().filter(|workload| is_usual(workload, "veth", false));
+        let names: Vec<&str> = usual.map(|workload| &*workload.name).collect();
+        let logged = ["1KiB-64-log", "10KiB-64-log", "100KiB-64-log"];
+        let others = ["1KiB-64", "10KiB-64", "100KiB-64", "1GiB-1", "1GiB-8"];
+        assert_eq!(names, [&others[..], &logged[..]].concat());
     }
 }

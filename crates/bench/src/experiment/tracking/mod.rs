@@ -87,6 +87,7 @@ fn workload() -> Workload {
         check: Check::Sampled,
         unit: Unit::Gib,
         peers: Track::ALL.map(Peer::Tracker).into(),
+        logs: false,
     }
 }
 
