@@ -39,7 +39,6 @@ path = "/"
 respond = { text = "y" }
 [[site]]
 hosts = ["B.test"]
-listen = ["127.0.0.1:81"]
 [[site.route]]
 path = "/"
 respond = { text = "x" }
@@ -56,13 +55,13 @@ respond = { text = "x" }
 listen = ["127.0.0.1:80"]
 route = [{ path = "/", respond = { text = "1" } }]
 [[site]]
-listen = ["0.0.0.0:80"]
+listen = ["127.0.0.1:80", "0.0.0.0:80"]
 route = [{ path = "/", respond = { text = "2" } }]
 "#,
         &[
             "1:27: no site is reached at `127.0.0.1:82`; each has its own `listen`",
             "5:1: a second default site; the one of line 2 has no `hosts` either, at the same addresses",
-            "6:11: `0.0.0.0:80` overlaps with an address of line 1",
+            "6:27: `0.0.0.0:80` overlaps with an address of line 6",
         ],
     ),
     (
