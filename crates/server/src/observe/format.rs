@@ -41,9 +41,10 @@ const PAIRS: [u8; 200] = {
 /// Digits of the largest `u64`.
 const DIGITS: usize = 20;
 
-/// Appends a number in decimal.
+/// Appends a number in decimal. All places of the digits are copied, and the
+/// length set after that: a copy of constant length is a few stores.
 fn push_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; DIGITS];
+    let mut digits = [0; 2 * DIGITS];
     let mut at = DIGITS;
     while number >= 10 {
         let pair = 2 * (number % 100) as usize;
@@ -55,7 +56,11 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
         at -= 1;
         digits[at] = b'0' + number as u8;
     }
-    out.extend_from_slice(&digits[at..]);
+    let length = out.len() + DIGITS - at;
+    if let Some(text) = digits[at..].first_chunk::<DIGITS>() {
+        out.extend_from_slice(text);
+        out.truncate(length);
+    }
 }
 
 /// The version of a request line as the client wrote it: its last eight bytes.

@@ -68,17 +68,20 @@ pub(super) fn render(out: &mut Vec<u8>, clock: &mut Clock, answered: &Answered<'
 }
 
 fn micros(duration: Duration) -> u64 {
-    duration.as_micros().try_into().unwrap_or(u64::MAX)
+    // Not as_micros, which divides 128 bits.
+    duration.as_secs().saturating_mul(1_000_000) + u64::from(duration.subsec_micros())
 }
 
 /// Appends `key`, which ends where the number begins.
-fn number(out: &mut Vec<u8>, key: &[u8], number: u64) {
+#[inline]
+fn number<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], number: u64) {
     out.extend_from_slice(key);
     push_number(out, number);
 }
 
 /// Appends `key`, which ends with the quotation mark, and the text, if there is one.
-fn text(out: &mut Vec<u8>, key: &[u8], text: Option<&[u8]>) {
+#[inline]
+fn text<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], text: Option<&[u8]>) {
     if let Some(text) = text {
         out.extend_from_slice(key);
         escape::push_json(out, text);
