@@ -8,7 +8,7 @@ mod operated;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use common::{PATIENCE, PROGRAM, Served};
@@ -20,20 +20,17 @@ use sluicegate_testkit::require;
 
 type Metrics = BTreeMap<String, Family>;
 
-/// An address that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A program with an admin server, and where that is.
+fn start() -> (Place, Served, SocketAddr) {
+    let place = Place::new();
+    place.write(&config(&place, "one"));
+    let mut served = place.start();
+    let admin = served.admin();
+    (place, served, admin)
 }
 
-/// A place whose configuration has an admin address.
-fn place() -> (Place, SocketAddr) {
-    let (place, admin) = (Place::new(), free_address());
-    place.write(&config(&place, "one", admin));
-    (place, admin)
-}
-
-fn config(place: &Place, version: &str, admin: SocketAddr) -> String {
-    place.config(&["127.0.0.1:0"], version, &format!("admin = \"{admin}\""))
+fn config(place: &Place, version: &str) -> String {
+    place.config(&["127.0.0.1:0"], version, "admin = \"127.0.0.1:0\"")
 }
 
 fn try_ask(address: SocketAddr, target: &str) -> std::io::Result<(u16, String)> {
@@ -62,8 +59,7 @@ fn json(admin: SocketAddr) -> serde_json::Value {
 
 #[test]
 fn every_request_is_in_the_figures() {
-    let (place, admin) = place();
-    let served = place.start();
+    let (place, served, admin) = start();
     for _ in 0..20 {
         page(served.address);
     }
@@ -103,17 +99,17 @@ fn every_request_is_in_the_figures() {
 
 #[test]
 fn reloads_and_why_they_are_refused_are_shown() {
-    let (place, admin) = place();
-    let mut served = place.start();
-    place.write(&config(&place, "two", admin));
+    let (place, mut served, admin) = start();
+    place.write(&config(&place, "two"));
     assert!(reload(&mut served.child).contains(": reloaded: "));
     eventually("counted", || json(admin)["reloads"]["done"] == 1);
-    assert_eq!(json(admin)["configuration"]["generation"], 2);
+    eventually("told", || json(admin)["configuration"]["generation"] == 2);
     assert_eq!(json(admin)["configuration"]["refused"], serde_json::Value::Null);
 
     place.write("listen = [\"127.0.0.1:0\"]\nworkrs = 2\n");
     assert!(reload(&mut served.child).contains(": not reloaded"));
     eventually("counted", || json(admin)["reloads"]["refused"] == 1);
+    eventually("told", || json(admin)["configuration"]["refused"].is_object());
     let why = json(admin)["configuration"]["refused"]["why"].as_str().unwrap().to_owned();
     assert!(why.contains("workrs") && why.contains('2'), "{why}");
     let shown = ask(admin, "/status").1;
@@ -123,7 +119,7 @@ fn reloads_and_why_they_are_refused_are_shown() {
     assert_eq!(value("sluicegate_config_last_reload_successful", ""), 0.0);
     assert_eq!(value("sluicegate_config_reloads_total", "{outcome=\"refused\"}"), 1.0);
 
-    place.write(&config(&place, "one", admin));
+    place.write(&config(&place, "one"));
     assert!(reload(&mut served.child).contains(": reloaded: "));
     eventually("forgotten", || json(admin)["configuration"]["refused"].is_null());
     served.stop();
@@ -131,8 +127,7 @@ fn reloads_and_why_they_are_refused_are_shown() {
 
 #[test]
 fn counts_only_grow_while_they_are_read() {
-    let (place, admin) = place();
-    let served = place.start();
+    let (_place, served, admin) = start();
     let load = Load::on(served.address);
     let mut before: Option<Metrics> = None;
     for _ in 0..30 {
@@ -156,10 +151,9 @@ fn counts_only_grow_while_they_are_read() {
 
 #[test]
 fn who_asks_during_the_drain_is_answered() {
-    let (place, admin) = place();
+    let (place, mut served, admin) = start();
     // More than a socket takes, so that it is under way until it is read.
     std::fs::write(place.path("one").join("large"), vec![b'x'; 64 << 20]).unwrap();
-    let mut served = place.start();
     let mut slow = connect(served.address);
     slow.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     slow.read_exact(&mut [0; 1000]).unwrap();
@@ -183,10 +177,12 @@ fn who_asks_during_the_drain_is_answered() {
 #[test]
 fn figures_are_shown_when_no_descriptor_is_left() {
     require!(Need::Program("prlimit"));
-    let (place, admin) = place();
+    let place = Place::new();
+    place.write(&config(&place, "one"));
     let mut command = Command::new(find_program("prlimit").unwrap());
     command.args(["--nofile=64:64", PROGRAM, "run"]).arg(place.path("config.toml"));
-    let served = Served::by(command);
+    let mut served = Served::by(command);
+    let admin = served.admin();
     // Most are accepted and kept; the others are turned away.
     let mut open: Vec<TcpStream> = (0..80).map(|_| connect(served.address)).collect();
     let exhausted = || {

@@ -6,8 +6,7 @@ mod operated;
 #[path = "common/status_page.rs"]
 mod status_page;
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,12 +20,12 @@ use sluicegate_testkit::require;
 #[test]
 fn the_page_of_a_busy_program_is_alive_and_readable() {
     require!(Need::Program(browser::PROGRAM));
-    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let place = Place::new();
-    place.write(&place.config(&["127.0.0.1:0"], "one", &format!("admin = \"{admin}\"")));
+    place.write(&place.config(&["127.0.0.1:0"], "one", "admin = \"127.0.0.1:0\""));
     std::fs::write(place.path("one").join("medium"), vec![b'm'; 300_000]).unwrap();
     std::fs::write(place.path("one").join("large"), vec![b'l'; 3 << 20]).unwrap();
-    let served = place.start();
+    let mut served = place.start();
+    let admin = served.admin();
     let address = served.address;
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -45,7 +44,7 @@ fn the_page_of_a_busy_program_is_alive_and_readable() {
                     let request =
                         format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
                     other.write_all(request.as_bytes()).unwrap();
-                    std::io::copy(&mut other, &mut std::io::sink()).unwrap();
+                    other.read_to_end(&mut Vec::new()).unwrap();
                     std::thread::sleep(Duration::from_millis(10 + u64::from(turn % 40)));
                 }
             });

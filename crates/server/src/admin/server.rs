@@ -32,7 +32,8 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How long an answer under way may take at the end.
 const END: Duration = Duration::from_secs(1);
 
-/// The admin server. It ends when this is dropped.
+/// The admin server. It ends when this is dropped, which waits until it is
+/// over: a second at most.
 #[derive(Debug)]
 pub(crate) struct Running {
     stop: Arc<Stop>,

@@ -49,6 +49,13 @@ impl Served {
         Served { child, address }
     }
 
+    /// Where it says that operators look. To be asked once, after the start.
+    pub fn admin(&mut self) -> SocketAddr {
+        let line = self.child.wait_for_line(|line| line.contains("Status on "), PATIENCE).unwrap();
+        let address = line.split("http://").nth(1).unwrap();
+        address.split('/').next().unwrap().parse().unwrap()
+    }
+
     /// Ends the program as an operator would, and returns what it tells of its
     /// work.
     pub fn stop(mut self) -> Sent {

@@ -114,7 +114,8 @@ fn files(out: &mut String, figures: &Figures) -> fmt::Result {
     if cache.changed > 0 {
         said.push(format!("{} had changed", text::count(cache.changed)));
     }
-    writeln!(out, "<p>{}</p>", said.join(" · "))?;
+    // A line ends between them, not within.
+    writeln!(out, "<p><span>{}</span></p>", said.join(" ·</span> <span>"))?;
     close(out);
     Ok(())
 }
