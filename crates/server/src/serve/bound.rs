@@ -11,6 +11,7 @@ use sluicegate::{SocketLimits, Unsent, os};
 
 use super::inherit::{For, Inherited, covers};
 use super::shutdown::Shutdown;
+use crate::log::tell;
 
 /// A listening socket, which the workers share.
 #[derive(Debug)]
@@ -110,8 +111,10 @@ pub(super) fn open_all(
     let kept = open_already.iter().filter(|bound| bound.is_activated && !contains(&all, bound));
     let kept: Vec<_> = kept.map(Arc::clone).collect();
     all.extend(kept);
-    let others = inherited.others().context("cannot use an inherited listener")?;
-    all.extend(others.into_iter().map(Arc::new));
+    for other in inherited.others().context("cannot use an inherited listener")? {
+        tell(format_args!("listening on {} as well: the service manager opened it", other.address));
+        all.push(Arc::new(other));
+    }
     Ok(all)
 }
 

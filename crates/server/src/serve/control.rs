@@ -25,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How often it is looked whether the workers are done.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How long a reload waits for addresses that are listened on no longer.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// How much longer than it may a worker may take to end, before the process
 /// ends without it: it waits for a disk, say.
 const LATE: Duration = Duration::from_secs(10);
@@ -148,16 +151,30 @@ impl<S: Subject> Control<S> {
         drop(before);
         self.state.reloaded(&bound);
         drop(self.newest.replace(subject, bound, self.plan.limits.clone()));
-        for (number, bound) in gone.iter().enumerate() {
-            if number < NAMED {
-                tell(format_args!("no longer listening on {}", bound.address));
-            }
+        for bound in &gone {
             bound.end.begin();
         }
-        drop(gone);
+        Self::see_closed(gone);
         // Its log may be the same file, which somebody has moved away.
         self.reopen_logs();
         Ok(())
+    }
+
+    /// Waits until the workers have left these listeners, so that what is
+    /// said is so and the next reload can have the addresses back. A worker
+    /// that is long about it is not waited for.
+    fn see_closed(gone: Vec<Arc<Bound>>) {
+        let until = Instant::now() + CLOSING;
+        for (number, bound) in gone.into_iter().enumerate() {
+            let (address, socket) = (bound.address, Arc::downgrade(&bound.socket));
+            drop(bound);
+            while socket.strong_count() > 0 && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if number < NAMED {
+                tell(format_args!("no longer listening on {address}"));
+            }
+        }
     }
 
     fn reopen_logs(&self) {
