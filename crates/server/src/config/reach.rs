@@ -1,8 +1,8 @@
 //! Whether everything that is configured can be reached: addresses, sites and
 //! routes, beside each other. All of it in time linear to the file.
 
-use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::ops::Range;
