@@ -1,6 +1,7 @@
 //! The command line.
 
 mod files;
+mod generate;
 mod listen;
 mod log;
 
@@ -8,9 +9,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::files::FileFlags;
+use self::generate::Generate;
 use self::listen::Listen;
 use self::log::LogFlags;
 use crate::serve::Plan;
@@ -56,6 +58,9 @@ enum Command {
         #[command(flatten)]
         options: doctor::Options,
     },
+    /// Write man pages or shell completions, for packages.
+    #[command(hide = true)]
+    Generate(Generate),
 }
 
 /// Does what the command line says.
@@ -68,6 +73,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Run { config } => program::run(&config),
         Command::Check { config } => check(&config),
         Command::Doctor { options } => doctor::run(&options),
+        Command::Generate(generate) => generate.run(&Cli::command()),
     }
 }
 
@@ -91,7 +97,6 @@ fn check(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
