@@ -208,9 +208,9 @@ fn a_process_without_descriptors_still_serves_what_it_has_and_recovers() {
     let mut served = Served::by(command);
     let mut stream = served.connect();
     common::exchange(&mut stream, "/warm", 4);
-    // Until it has no descriptor left; those beyond wait in the queue.
+    // Until it has no descriptor left; those beyond are turned away.
     let crowd: Vec<_> = (0..60).map(|_| served.connect()).collect();
-    served.child.wait_for_line(|line| line.contains("cannot accept"), PATIENCE).unwrap();
+    served.child.wait_for_line(|line| line.contains("cannot serve a new"), PATIENCE).unwrap();
     // Also when it would have to be looked at anew, which it cannot be.
     std::thread::sleep(Duration::from_millis(700));
     common::exchange(&mut stream, "/warm", 4);
