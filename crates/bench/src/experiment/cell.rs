@@ -284,6 +284,7 @@ pub(super) mod tests {
             switches: 0,
             asked: 0,
             answered: 0,
+            starved: 0,
         }
     }
 

@@ -74,6 +74,7 @@ mod tests {
             switches: 0,
             asked: 0,
             answered: 0,
+            starved: 0,
         };
         let record = Record::Load {
             network: "lo".to_owned(),

@@ -156,8 +156,21 @@ impl Session {
             faults.push(fault);
             rounds.push(windows);
         }
+        let starving = servers.iter().enumerate().filter_map(|(index, server)| {
+            let starved = rounds.iter().filter(|windows| windows[index].starved > 0).count();
+            (2 * starved > rounds.len()).then_some((server.peer, starved))
+        });
+        let starving: Vec<(Peer, usize)> = starving.collect();
         let (network, workload) = (network.name(), workload.clone());
         let mut cell = Cell { network, workload, rounds, faults };
+        for (peer, starved) in starving {
+            let (name, all) = (&cell.workload.name, cell.rounds.len());
+            self.skip(format!(
+                "{peer} in {name} over {network} is VOID: in {starved} of {all} windows some \
+                 connections got nothing"
+            ));
+            cell.leave_out(peer);
+        }
         for (server, fault) in servers.iter().zip(logs.faults()?) {
             if let Some(fault) = fault {
                 let name = &cell.workload.name;

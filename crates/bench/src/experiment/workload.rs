@@ -143,6 +143,7 @@ mod tests {
             switches: 0,
             asked: 0,
             answered: 0,
+            starved: 0,
         };
         let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
         assert!(near(Unit::Request.core_cost(&load), 8.0));
