@@ -120,7 +120,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             }
             let more = match inbound.next_head(&mut request.head, &self.service.limits) {
                 Ok(more) => more,
-                Err(offence) => return self.refuse_head(inbound, offence).await,
+                Err(offence) => return Box::pin(self.refuse_head(inbound, offence)).await,
             };
             if !more {
                 self.outbound().flush().await?;
@@ -129,7 +129,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
                     Ok(Head::Nothing) => return Ok(Ending::Idle),
                     Ok(Head::End) => return Ok(Ending::Close),
                     Err(Failure::Offence(offence)) => {
-                        return self.refuse_head(inbound, offence).await;
+                        return Box::pin(self.refuse_head(inbound, offence)).await;
                     }
                     Err(failure) => return Err(failure),
                 }
@@ -211,7 +211,9 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         });
         let (framing, expects) = match checked {
             Ok(checked) => checked,
-            Err(offence) => return self.refuse(inbound, offence, head_only).await.map(Some),
+            Err(offence) => {
+                return Box::pin(self.refuse(inbound, offence, head_only)).await.map(Some);
+            }
         };
         inbound.begin_body(framing);
         let mut upload = None;
@@ -234,7 +236,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         let waits = upload.as_ref().is_some_and(|upload| upload.waits);
         match upload.as_ref().and_then(|upload| upload.failed) {
             Some(BodyError::Offence(offence)) => {
-                return self.refuse(inbound, offence, head_only).await.map(Some);
+                return Box::pin(self.refuse(inbound, offence, head_only)).await.map(Some);
             }
             Some(_) => {
                 self.conclude(request, Some(&Failure::Gone));
@@ -243,7 +245,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             None => {}
         }
         if let Err(offence) = inbound.discard_body(limits) {
-            return self.refuse(inbound, offence, head_only).await.map(Some);
+            return Box::pin(self.refuse(inbound, offence, head_only)).await.map(Some);
         }
         drop(upload);
         // A client that still waits for its interim answer may or may not send
@@ -256,17 +258,21 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             || self.service.is_draining();
         let asked = Asked::by(&request.head, last);
         self.service.handler.answering(response.status());
-        let last = self.outbound().respond(asked, response).await? || last;
+        let closes = match self.outbound().respond_now(asked, response)? {
+            Ok(closes) => closes,
+            Err(response) => Box::pin(self.outbound().respond(asked, response)).await?,
+        };
+        let last = closes || last;
         if !last && !self.account.is_open() {
-            return self.discard_rest(inbound).await;
+            return Box::pin(self.discard_rest(inbound)).await;
         }
         let acks = self.flush().await?;
         let ending = match last {
             true => Some(Ending::Linger),
-            false => self.discard_rest(inbound).await?,
+            false => Box::pin(self.discard_rest(inbound)).await?,
         };
         if let Some(acks) = acks {
-            self.await_acks(inbound, acks, last).await?;
+            Box::pin(self.await_acks(inbound, acks, last)).await?;
         }
         self.conclude(request, None);
         Ok(ending)

@@ -11,7 +11,7 @@ use crate::chunked::{CRLF, chunk_head};
 use crate::encode::{self, Framing, Persistence};
 use crate::handler::Failure;
 use crate::prepared::Prepared;
-use crate::response::{Body, BodySource, Frame, Kind};
+use crate::response::{Body, BodySource, Fields, Frame, Kind};
 use crate::{Limits, Method, RequestHead, Response, Version, date};
 
 /// What the response must know of its request.
@@ -44,6 +44,20 @@ impl Asked {
     }
 }
 
+/// Segments that an answer takes which is queued at once: its head and its content.
+const AT_ONCE: usize = 2;
+
+/// How an answer is delimited.
+fn framing_of(status: u16, body: &Body, asked: Asked) -> Framing {
+    match (encode::has_no_content(status), body.length()) {
+        (true, _) => Framing::Absent,
+        (false, Some(length)) => Framing::Sized(length),
+        (false, None) if asked.chunked => Framing::Chunked,
+        // RFC 9112 section 6.1: never chunked to HTTP/1.0.
+        (false, None) => Framing::Close,
+    }
+}
+
 /// A response's way out: the socket, and the deadline of a client that does
 /// not read.
 pub(super) struct Outbound<'a, R: Readiness> {
@@ -54,6 +68,44 @@ pub(super) struct Outbound<'a, R: Readiness> {
 }
 
 impl<R: Readiness> Outbound<'_, R> {
+    /// Queues `response` if that can be done at once, as of nearly all; else
+    /// gives it back for [`Outbound::respond`], whose future has room for
+    /// everything that may have to be waited for.
+    pub(super) fn respond_now(
+        &mut self,
+        asked: Asked,
+        response: Response,
+    ) -> Result<Result<bool, Response>, Failure> {
+        // An interim answer is no part of this one.
+        let is_apart =
+            !self.account.is_open() || self.socket.accepted_position() == self.socket.queued();
+        if !is_apart || self.socket.room() < AT_ONCE {
+            return Ok(Err(response));
+        }
+        match response.kind {
+            Kind::Prepared(prepared, content) => {
+                self.queue_prepared(asked, &prepared)?;
+                if let Some(content) = content.filter(|_| !asked.head_only) {
+                    self.push(content)?;
+                }
+                Ok(Ok(false))
+            }
+            Kind::Built { status, fields, body: body @ (Body::Empty | Body::Segment(_)) } => {
+                let framing = framing_of(status, &body, asked);
+                let head = self.head(asked, status, &fields, framing);
+                self.push(head)?;
+                if !asked.head_only
+                    && framing != Framing::Absent
+                    && let Body::Segment(segment) = body
+                {
+                    self.push(segment)?;
+                }
+                Ok(Ok(framing == Framing::Close))
+            }
+            kind @ Kind::Built { .. } => Ok(Err(Response { kind })),
+        }
+    }
+
     /// Queues `response`; a body that is made while it is sent is sent as well.
     /// Returns whether the connection ends here although it was not to: the
     /// body had no other end.
@@ -62,44 +114,40 @@ impl<R: Readiness> Outbound<'_, R> {
         asked: Asked,
         response: Response,
     ) -> Result<bool, Failure> {
-        // An interim answer is no part of this one.
         if self.account.is_open() && self.socket.accepted_position() < self.socket.queued() {
             self.flush().await?;
         }
-        match response.kind {
-            Kind::Prepared(prepared, content) => {
-                self.make_room(2).await?;
-                self.queue_prepared(asked, &prepared)?;
-                if let Some(content) = content.filter(|_| !asked.head_only) {
-                    self.push(content)?;
-                }
-                Ok(false)
-            }
-            Kind::Built { status, fields, body } => {
-                let framing = match (encode::has_no_content(status), body.length()) {
-                    (true, _) => Framing::Absent,
-                    (false, Some(length)) => Framing::Sized(length),
-                    (false, None) if asked.chunked => Framing::Chunked,
-                    // RFC 9112 section 6.1: never chunked to HTTP/1.0.
-                    (false, None) => Framing::Close,
-                };
-                let closes = framing == Framing::Close;
-                let persistence = if closes { Persistence::Close } else { asked.persistence() };
-                let mut head = Vec::with_capacity(256 + fields.as_bytes().len());
-                let date = date::now();
-                encode::head(&mut head, status, &date, fields.as_bytes(), framing, persistence);
-                let announced = match framing {
-                    Framing::Sized(length) => Some(length),
-                    Framing::Absent | Framing::Chunked | Framing::Close => None,
-                };
-                self.account.handle_answer(status, self.socket.queued(), head.len(), announced);
-                self.queue(Segment::given(head)).await?;
-                if !asked.head_only && framing != Framing::Absent {
-                    self.queue_body(body, framing).await?;
-                }
-                Ok(closes)
-            }
+        self.make_room(AT_ONCE).await?;
+        let response = match self.respond_now(asked, response)? {
+            Ok(closes) => return Ok(closes),
+            Err(response) => response,
+        };
+        // What is left has a body of several parts.
+        let Kind::Built { status, fields, body } = response.kind else { return Ok(false) };
+        let framing = framing_of(status, &body, asked);
+        let head = self.head(asked, status, &fields, framing);
+        self.queue(head).await?;
+        if !asked.head_only && framing != Framing::Absent {
+            self.queue_body(body, framing).await?;
         }
+        Ok(framing == Framing::Close)
+    }
+
+    /// The head of an answer that was not composed beforehand.
+    fn head(&mut self, asked: Asked, status: u16, fields: &Fields, framing: Framing) -> Segment {
+        let persistence = match framing {
+            Framing::Close => Persistence::Close,
+            _ => asked.persistence(),
+        };
+        let mut head = Vec::with_capacity(256 + fields.as_bytes().len());
+        let date = date::now();
+        encode::head(&mut head, status, &date, fields.as_bytes(), framing, persistence);
+        let announced = match framing {
+            Framing::Sized(length) => Some(length),
+            Framing::Absent | Framing::Chunked | Framing::Close => None,
+        };
+        self.account.handle_answer(status, self.socket.queued(), head.len(), announced);
+        Segment::given(head)
     }
 
     fn queue_prepared(&mut self, asked: Asked, prepared: &Prepared) -> Result<(), Failure> {
