@@ -263,13 +263,18 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             Err(response) => Box::pin(self.outbound().respond(asked, response)).await?,
         };
         let last = closes || last;
+        let is_whole = inbound.body_is_done();
         if !last && !self.account.is_open() {
-            return Box::pin(self.discard_rest(inbound)).await;
+            return match is_whole {
+                true => Ok(None),
+                false => Box::pin(self.discard_rest(inbound)).await,
+            };
         }
         let acks = self.flush().await?;
-        let ending = match last {
-            true => Some(Ending::Linger),
-            false => Box::pin(self.discard_rest(inbound)).await?,
+        let ending = match (last, is_whole) {
+            (true, _) => Some(Ending::Linger),
+            (false, true) => None,
+            (false, false) => Box::pin(self.discard_rest(inbound)).await?,
         };
         if let Some(acks) = acks {
             Box::pin(self.await_acks(inbound, acks, last)).await?;
