@@ -447,6 +447,37 @@ fn a_small_file_that_was_edited_in_place_is_whole_soon_after_and_what_was_sent_m
 }
 
 #[test]
+fn a_large_file_that_is_asked_for_all_the_time_has_validators_soon_after_a_change() {
+    let tree = Tree::new().unwrap().text("other", b"o").unwrap();
+    let served = Served::with(tree.path(), &["--workers", "1"]);
+    let has_validators = || {
+        let answer = served.get("/large");
+        assert_eq!(answer.content.len(), 100_000);
+        answer.field("ETag").is_some() && answer.field("Last-Modified").is_some()
+    };
+    let deadline = Instant::now() + common::PATIENCE;
+    // Another file each time, which is a moment old unless this host is slow.
+    loop {
+        assert!(Instant::now() < deadline, "no file is asked for soon enough");
+        let _ = std::fs::remove_file(tree.join("large"));
+        // What was there before is believed for half a second.
+        while served.get("/large").status != 404 {
+            assert!(Instant::now() < deadline, "a file that was deleted is still there");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::fs::write(tree.join("large"), vec![b'l'; 100_000]).unwrap();
+        if !has_validators() {
+            break;
+        }
+    }
+    let deadline = Instant::now() + common::PATIENCE;
+    while !has_validators() {
+        assert!(Instant::now() < deadline, "it never has them again while it is in demand");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn a_deleted_file_is_let_go_of() {
     let tree = Tree::new().unwrap().file("large", 1, 1_000_000).unwrap();
     let served = Served::with(tree.path(), &["--workers", "1"]);

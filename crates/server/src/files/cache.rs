@@ -222,7 +222,8 @@ const UNUSED: Duration = Duration::from_secs(60);
 enum Seen {
     /// It is what is there.
     Same,
-    /// Its stamp is what is there, but was too young for its content to be sure.
+    /// Its stamp is what is there, but was too young for its content, or for
+    /// validators, to be sure.
     Unsettled,
     /// Something else is there now.
     Changed,
@@ -254,7 +255,14 @@ fn look_again(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry)
         Some(neighbours) if neighbours != entry.neighbours => return Seen::Changed,
         _ => {}
     }
-    if entry.age == Age::Young && entry.response.file().is_none() {
+    let is_settled = match entry.age {
+        // It went out without validators, and would do so as long as it is asked for.
+        Age::Fresh => false,
+        // An open file is read anew for each answer.
+        Age::Young => entry.response.file().is_some(),
+        Age::Settled => true,
+    };
+    if !is_settled {
         return Seen::Unsettled;
     }
     entry.checked.set(now);

@@ -13,8 +13,9 @@ use sluicegate::file::Stamp;
 /// How long before it was read a file had changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Age {
-    /// A moment: a write may be under way. It is not kept, and nothing is said
-    /// by which somebody could take another version for it.
+    /// A moment: a write may be under way. Its content is not kept, nothing is
+    /// said by which somebody could take another version for it, and an open
+    /// file is opened anew at the next look.
     Fresh,
     /// Not long: it is read again at the next look.
     Young,
