@@ -191,6 +191,32 @@ fn routes_act_as_the_configuration_says() {
 }
 
 #[test]
+fn who_may_ask_for_a_route_is_not_who_may_ask_for_its_site() {
+    let place = Place::new(&["www/page", "www/own/page", "www/open/page"]);
+    let config = r#"
+        listen = ["127.0.0.1:0"]
+        [[site]]
+        allow = ["127.0.0.0/8"]
+        [[site.route]]
+        path = "/"
+        files = { root = "www" }
+        [[site.route]]
+        path = "/own/"
+        allow = ["10.0.0.0/8"]
+        files = { root = "www" }
+        [[site.route]]
+        path = "/open/"
+        deny = ["10.0.0.0/8"]
+        files = { root = "www" }
+    "#;
+    let served = place.run(config);
+    for (target, status) in [("/page", 200), ("/own/page", 403), ("/open/page", 200)] {
+        assert_eq!(served.get(target).status, status, "{target}");
+    }
+    served.stop();
+}
+
+#[test]
 fn a_client_over_ipv6_is_found_by_its_literal_and_by_its_address() {
     if TcpListener::bind("[::1]:0").is_err() {
         return;

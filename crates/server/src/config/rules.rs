@@ -20,29 +20,30 @@ pub(super) struct Rules {
     /// Names and values.
     add: Vec<(String, String)>,
     remove: Vec<String>,
-    access: Access,
+    /// Where there is an `allow` or a `deny`.
+    access: Option<Access>,
 }
 
 impl Rules {
     pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Self {
-        let mut access = Access {
-            allow: networks(reader, table.get("allow").as_ref(), &mut HashMap::new()),
-            deny: Vec::new(),
-        };
+        let (allow, deny) = (table.get("allow"), table.get("deny"));
+        let allowed = networks(reader, allow.as_ref(), &mut HashMap::new());
+        let mut access = Access { allow: allowed, deny: Vec::new() };
         let mut allowed = access.allow.iter().map(|net| (*net, "allow")).collect();
-        access.deny = networks(reader, table.get("deny").as_ref(), &mut allowed);
+        access.deny = networks(reader, deny.as_ref(), &mut allowed);
         Rules {
             add: table.get("add_headers").map(|item| add(reader, &item)).unwrap_or_default(),
             remove: table
                 .get("remove_headers")
                 .map(|item| remove(reader, &item))
                 .unwrap_or_default(),
-            access,
+            access: (allow.is_some() || deny.is_some()).then_some(access),
         }
     }
 
-    /// These rules of a route within those of its site: the route has the
-    /// last word on each field and each network.
+    /// These rules of a route within those of its site: the route has the last
+    /// word on each field. Who may ask is said in one place alone: networks of
+    /// the site that were added to the route's would let in who is not in these.
     pub(super) fn within(self, site: &Rules) -> (HeaderRules, Access) {
         let is_own = |name: &str| {
             let is = |other: &str| other.eq_ignore_ascii_case(name);
@@ -57,12 +58,8 @@ impl Rules {
         let is_added = |name: &str| self.add.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
         let inherited = site.remove.iter().filter(|name| !is_added(name)).cloned();
         headers.remove = inherited.chain(self.remove.iter().cloned()).collect();
-        let Access { mut allow, mut deny } = self.access;
-        let own: HashSet<(IpAddr, u8)> = allow.iter().chain(&deny).copied().collect();
-        let is_inherited = |net: &&(IpAddr, u8)| !own.contains(net);
-        allow.extend(site.access.allow.iter().filter(is_inherited));
-        deny.extend(site.access.deny.iter().filter(is_inherited));
-        (headers, Access { allow, deny })
+        let access = self.access.or_else(|| site.access.clone());
+        (headers, access.unwrap_or_default())
     }
 }
 
@@ -74,7 +71,13 @@ fn networks<'a>(
     let Some(item) = item else { return Vec::new() };
     let expected = "a list of networks, such as [\"192.0.2.0/24\"] or [\"all\"]";
     let mut all = Vec::new();
-    for item in item.list(reader, expected).iter().flatten() {
+    let list = item.list(reader, expected);
+    if list.as_ref().is_some_and(Vec::is_empty) {
+        // Nobody, or everybody? Both are written with "all".
+        let message = format_args!("`{}` is empty; expected {expected}", item.name);
+        reader.mistake(item.span(), message);
+    }
+    for item in list.iter().flatten() {
         let expected = "a network, such as \"192.0.2.0/24\"";
         for net in item.parsed(reader, expected, parse::networks).into_iter().flatten() {
             match seen.insert(net, item.name) {

@@ -45,6 +45,13 @@ pub(super) const SITE: &[Case] = &[
         ],
     ),
     (
+        "allow = []\ndeny = []",
+        &[
+            r#"2:9: `allow` is empty; expected a list of networks, such as ["192.0.2.0/24"] or ["all"]"#,
+            r#"3:8: `deny` is empty; expected a list of networks, such as ["192.0.2.0/24"] or ["all"]"#,
+        ],
+    ),
+    (
         r#"allow = ["10.0.0.0/8"]
 deny = ["10.0.0.0/8"]"#,
         &["3:9: `10.0.0.0/8` is in `allow` already"],
