@@ -70,7 +70,7 @@ pub use transport::Transport;
 pub use worker::{Spawner, Worker, yield_now};
 
 /// The time of day, at the cost of a memory read and as exact as a timer tick.
-pub use sluicegate_sys::clock::{unix_seconds, unix_time};
+pub use sluicegate_sys::clock::{coarse_time, unix_seconds, unix_time};
 
 /// Files beneath a directory: opening them, and telling one version from another.
 pub mod file {

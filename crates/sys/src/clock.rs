@@ -9,33 +9,41 @@ pub fn unix_seconds() -> u64 {
     unix_time().as_secs()
 }
 
-/// Time since the Unix epoch, from `CLOCK_REALTIME_COARSE`: answered by the
-/// vDSO without reading the hardware clock, at most one timer tick (1 to 10 ms)
-/// behind. Clocks set before 1970 count as 0.
+/// A clock's time; zero for one that this kernel does not have, or that shows a
+/// time before its beginning.
 ///
 /// By way of libc, which goes without the vDSO where there is none (under
 /// valgrind, say); rustix takes its presence for granted.
-#[must_use]
-pub fn unix_time() -> Duration {
+fn read(clock: libc::clockid_t) -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: clock_gettime writes one timespec through the pointer, which is
     // valid for writes for the length of the call. Where it fails, `now` keeps
     // the zeroes that it was made with.
-    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut now) };
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
     let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
     u64::try_from(now.tv_sec).map_or(Duration::ZERO, |seconds| Duration::new(seconds, nanoseconds))
+}
+
+/// Time since the Unix epoch, from `CLOCK_REALTIME_COARSE`: answered by the
+/// vDSO without reading the hardware clock, at most one timer tick (1 to 10 ms)
+/// behind. Clocks set before 1970 count as 0.
+#[must_use]
+pub fn unix_time() -> Duration {
+    read(libc::CLOCK_REALTIME_COARSE)
+}
+
+/// Time since some moment before, from `CLOCK_MONOTONIC_COARSE`: it never goes
+/// back, and costs as little as [`unix_time`].
+#[must_use]
+pub fn coarse_time() -> Duration {
+    read(libc::CLOCK_MONOTONIC_COARSE)
 }
 
 /// Processor time that all threads of the process have taken, those that have
 /// ended among them (`CLOCK_PROCESS_CPUTIME_ID`).
 #[must_use]
 pub fn process_cpu() -> Duration {
-    let mut taken = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: as above: one timespec, valid for writes for the length of the
-    // call, and zero where it fails.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut taken) };
-    let nanos = u32::try_from(taken.tv_nsec).unwrap_or(0);
-    Duration::new(u64::try_from(taken.tv_sec).unwrap_or(0), nanos)
+    read(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 /// Microseconds of `CLOCK_MONOTONIC`, which other processes can compare.

@@ -4,10 +4,11 @@ use std::hash::{Hash, Hasher};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quick_cache::unsync;
 use quick_cache::{Equivalent, Weighter};
+use sluicegate::coarse_time;
 use sluicegate::file::stamp;
 use sluicegate_http::Coding;
 
@@ -192,11 +193,11 @@ impl Cache {
     /// Lets go of files that nobody asked for lately, and of those that were
     /// deleted: their descriptors keep their space on the disk.
     pub(crate) fn sweep(&mut self) {
-        let now = Instant::now();
+        let now = coarse_time();
         self.open.retain(|_, entry| {
             let is_there =
                 |file: &std::fs::File| stamp(file.as_fd()).is_ok_and(|now| now.links > 0);
-            now.duration_since(entry.checked.get()) < UNUSED
+            now.saturating_sub(entry.checked.get()) < UNUSED
                 && entry.response.file().is_some_and(is_there)
         });
         self.tell();
@@ -231,7 +232,7 @@ enum Seen {
 
 /// Whether `path` still leads to what is kept of it.
 fn look_again(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry) -> Seen {
-    let now = Instant::now();
+    let now = coarse_time();
     // One that was changed in place would be cut off in the middle of its
     // answer: an open file costs one call to look at.
     if let Some(file) = entry.response.file()
@@ -239,7 +240,7 @@ fn look_again(directory: &Directory, path: &[u8], coding: Coding, entry: &Entry)
     {
         return Seen::Changed;
     }
-    if now.duration_since(entry.checked.get()) < BELIEVED {
+    if now.saturating_sub(entry.checked.get()) < BELIEVED {
         return Seen::Same;
     }
     // The path is looked at anew, not the open file: a rename puts another

@@ -7,8 +7,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use sluicegate::coarse_time;
 use sluicegate::file::{Access, Kind, Root, Stamp, read_at, stamp};
 use sluicegate_http::{Coding, FileMetadata, FileResponse};
 
@@ -38,8 +39,8 @@ pub(super) struct Entry {
     pub(super) neighbours: Neighbours,
     /// How long it had been unchanged when it was read.
     pub(super) age: Age,
-    /// When the path was last seen to lead to this version.
-    pub(super) checked: Cell<Instant>,
+    /// When the path was last seen to lead to this version, by the coarse clock.
+    pub(super) checked: Cell<Duration>,
 }
 
 impl Entry {
@@ -218,7 +219,7 @@ pub(super) fn open(
         Some(content) => FileResponse::from_memory(&content, &stamp, &metadata),
         None => FileResponse::from_file(Arc::new(file), &stamp, &metadata),
     };
-    let checked = Cell::new(Instant::now());
+    let checked = Cell::new(coarse_time());
     Ok(Some(Entry { stamp, response, neighbours, age, checked }))
 }
 
