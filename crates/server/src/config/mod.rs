@@ -3,8 +3,8 @@
 //!
 //! `toml` reads the text and knows where everything stands; `table` takes values
 //! of the expected types out of it; `top`, `site`, `rules`, `files` and `answers`
-//! make of them what `model` has; `reach` looks at what sites and routes are to
-//! each other. Each notes what is wrong and goes on.
+//! make of them what `model` has; `reach`, `loops` and `suffixes` look at
+//! what sites and routes are to each other. Each notes what is wrong and goes on.
 
 mod answers;
 mod files;
@@ -18,6 +18,7 @@ mod rules;
 mod schema;
 mod site;
 mod source;
+mod suffixes;
 mod table;
 mod top;
 
@@ -174,6 +175,7 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
     for site in &sites {
         reach::routes(reader, site);
         loops::redirects(reader, site);
+        suffixes::ways_around(reader, site);
     }
     Config {
         path: reader.source.path.to_owned(),

@@ -41,6 +41,11 @@ impl Rules {
         }
     }
 
+    /// Whether they say who may ask.
+    pub(super) fn has_access(&self) -> bool {
+        self.access.is_some()
+    }
+
     /// These rules of a route within those of its site: the route has the last
     /// word on each field. Who may ask is said in one place alone: networks of
     /// the site that were added to the route's would let in who is not in these.

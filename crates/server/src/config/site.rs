@@ -37,8 +37,10 @@ pub(super) struct ReadRoute {
     pub(super) matches: Match,
     /// Where it leads to, if it is a redirect.
     pub(super) redirect: Option<(String, Range<usize>)>,
+    /// Whether it says itself who may ask.
+    pub(super) has_access: bool,
     /// The whole of it, unless there is a mistake in the rest.
-    route: Option<Route>,
+    pub(super) route: Option<Route>,
 }
 
 impl ReadSite {
@@ -86,7 +88,9 @@ pub(super) fn site(reader: &Reader<'_>, table: &Table<'_>) -> ReadSite {
 
 fn route(reader: &Reader<'_>, table: &Table<'_>, site: &Rules) -> Option<ReadRoute> {
     let found = matches(reader, table);
-    let (headers, access) = Rules::read(reader, table).within(site);
+    let rules = Rules::read(reader, table);
+    let has_access = rules.has_access();
+    let (headers, access) = rules.within(site);
     let mut redirect = None;
     let action = action(reader, table, found.as_ref().map(|(_, it)| it), &mut redirect);
     let (item, matches) = found?;
@@ -95,6 +99,7 @@ fn route(reader: &Reader<'_>, table: &Table<'_>, site: &Rules) -> Option<ReadRou
         span: item.span(),
         text: item.value().as_str().unwrap_or_default().to_owned(),
         redirect,
+        has_access,
         route: action.map(|action| {
             let matches = matches.clone();
             Route { matches, headers, access, action, line }

@@ -123,6 +123,72 @@ listen = ["127.0.0.1:80"]
             "5:25: `respond` says nothing; expected `status` or `text`",
         ],
     ),
+    // Suffixes come first: what they serve is not kept by a prefix.
+    (
+        r#"[[site]]
+[[site.route]]
+path = "/internal/"
+allow = ["10.0.0.0/8"]
+files = { root = "www" }
+[[site.route]]
+match = "*.pdf"
+files = { root = "www" }
+[[site.route]]
+match = "*.txt"
+allow = ["all"]
+files = { root = "www" }
+[[site.route]]
+match = "*.php"
+respond = { status = 404 }
+"#,
+        &[
+            r#"7:9: paths of `/internal/` (line 3) come here without its `allow` and `deny`; expected `allow` or `deny` here, too (`allow = ["all"]` for everybody)"#,
+        ],
+    ),
+    (
+        r#"[[site]]
+allow = ["10.0.0.0/8"]
+[[site.route]]
+path = "/open/"
+allow = ["all"]
+files = { root = "www" }
+[[site.route]]
+path = "/same/"
+files = { root = "www" }
+[[site.route]]
+match = "*.pdf"
+files = { root = "www" }
+"#,
+        &[],
+    ),
+    // Nor is what is served in place of a path kept by a suffix.
+    (
+        r#"[[site]]
+[[site.route]]
+path = "/"
+files = { root = "www", index = ["index.php", "index.html"] }
+[[site.route]]
+path = "/app/"
+files = { root = "www", strip_prefix = "/app", index = "index.md", fallback = "404.html" }
+[[site.route]]
+match = "*.php"
+respond = { status = 404 }
+[[site.route]]
+match = "*pp/404.html"
+deny = ["all"]
+files = { root = "www" }
+[[site.route]]
+match = "*.html"
+files = { root = "www", cache_control = "no-cache" }
+[[site.route]]
+match = "*.md"
+redirect = { to = "/x" }
+"#,
+        &[
+            "3:8: `index` `index.php` is served here whatever the route of line 9 says of `*.php`; expected another `index`",
+            "6:8: `fallback` `404.html` is served here whatever the route of line 12 says of `*pp/404.html`; expected another `fallback`",
+        ],
+    ),
     // What the program will answer one day: nothing else is wrong with it.
     (
         r#"workers = 2                            # default: one per core
