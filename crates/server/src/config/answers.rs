@@ -71,25 +71,27 @@ fn target(text: &str) -> Result<String, String> {
         }
         rest = after;
     }
+    let is_path = text.starts_with('/') || text.starts_with("{path}");
+    let host = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    let is_no_host = |host: &str| {
+        let others = ["/", "?", "#", ":", "{path}", "{query}"];
+        host.is_empty() || others.iter().any(|other| host.starts_with(other))
+    };
+    if host.is_some_and(is_no_host) {
+        return Err("a host is missing after `://`, such as `{host}`".to_owned());
+    }
     if let Some(at) = text.find("/{path}") {
         // At the beginning, the two slashes would even make a host of the path.
         let (before, after) = text.split_at(at);
         let after = after.trim_start_matches('/');
         return Err(format!("`{{path}}` begins with a slash; did you mean `{before}{after}`?"));
     }
-    let is_path = text.starts_with('/') || text.starts_with("{path}");
-    let host = text.strip_prefix("https://").or(text.strip_prefix("http://"));
-    match host {
-        Some(host) if host.is_empty() || host.starts_with(['/', '?', ':']) => {
-            Err("a host is missing after `://`".to_owned())
-        }
-        None if !is_path => {
-            let is_name = text.split('/').next().is_some_and(|name| name.contains('.'));
-            let guess = is_name.then(|| format!("; did you mean `https://{text}`?"));
-            Err(format!("{expected}{}", guess.unwrap_or_default()))
-        }
-        _ => Ok(text.to_owned()),
+    if host.is_some() || is_path {
+        return Ok(text.to_owned());
     }
+    let is_name = text.split('/').next().is_some_and(|name| name.contains('.'));
+    let guess = is_name.then(|| format!("; did you mean `https://{text}`?"));
+    Err(format!("{expected}{}", guess.unwrap_or_default()))
 }
 
 pub(super) fn respond(reader: &Reader<'_>, item: &Item<'_>) -> Option<Action> {

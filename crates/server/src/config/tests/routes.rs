@@ -130,7 +130,24 @@ redirect = { to = "a.test/x" }"#,
     (
         r#"path = "/"
 redirect = { to = "https:///x" }"#,
-        &["4:19: `to` cannot be `https:///x`: a host is missing after `://`"],
+        &["4:19: `to` cannot be `https:///x`: a host is missing after `://`, such as `{host}`"],
+    ),
+    (
+        r#"path = "/"
+redirect = { to = "https://{path}" }"#,
+        &["4:19: `to` cannot be `https://{path}`: a host is missing after `://`, such as `{host}`"],
+    ),
+    (
+        r#"path = "/"
+redirect = { to = "http://{query}" }"#,
+        &["4:19: `to` cannot be `http://{query}`: a host is missing after `://`, such as `{host}`"],
+    ),
+    (
+        r#"path = "/"
+redirect = { to = "https://a.test/{path}" }"#,
+        &[
+            "4:19: `to` cannot be `https://a.test/{path}`: `{path}` begins with a slash; did you mean `https://a.test{path}`?",
+        ],
     ),
     (
         r#"path = "/"
