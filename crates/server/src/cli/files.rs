@@ -55,7 +55,8 @@ pub(super) struct FileFlags {
     #[arg(long, value_name = "/PREFIX", num_args = 0..=1, require_equals = true,
           default_missing_value = "/", value_parser = parse::prefix)]
     in_place_edits: Vec<Prefix>,
-    /// Files of at most this size are kept in memory, ready to be sent.
+    /// Files of at most this size are kept in memory, ready to be sent: bytes,
+    /// or with a unit (4096, 24KiB).
     #[arg(long, value_name = "SIZE", value_parser = parse::in_memory, default_value = "24KiB")]
     in_memory: ByteSize,
 }

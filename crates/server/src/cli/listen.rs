@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
-use clap::{Args, ValueEnum};
-use sluicegate::{LocalityRule, Strategy, Way};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use sluicegate::{LocalityRule, Strategy};
 use sluicegate_http::Limits;
 
-use crate::config::{LISTEN, parse};
+use crate::config::LISTEN;
+use crate::config::parse::{self, STRATEGIES};
 use crate::serve::{DRAIN, Plan};
 
 #[derive(Debug, Args)]
@@ -22,30 +24,17 @@ pub(super) struct Listen {
     /// The way in which content is sent: chosen by kind and size, or always the
     /// one named (for a bug or a measurement). `copy` is for files and memory,
     /// `sendfile` and `splice` for files, `zerocopy` for memory.
-    #[arg(long, value_enum, default_value_t = StrategyName::Auto)]
-    strategy: StrategyName,
+    #[arg(long, value_parser = strategies(), default_value = "auto")]
+    strategy: Strategy,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum StrategyName {
-    Auto,
-    Copy,
-    Sendfile,
-    Splice,
-    Zerocopy,
-}
-
-impl StrategyName {
-    fn strategy(self) -> Strategy {
-        let forced = match self {
-            StrategyName::Auto => None,
-            StrategyName::Copy => Some(Way::Copy),
-            StrategyName::Sendfile => Some(Way::Sendfile),
-            StrategyName::Splice => Some(Way::Splice),
-            StrategyName::Zerocopy => Some(Way::Zerocopy),
-        };
-        Strategy { forced, ..Strategy::default() }
-    }
+/// The names that the configuration has for them.
+fn strategies() -> impl TypedValueParser<Value = Strategy> {
+    let names = STRATEGIES.map(|(name, _)| name);
+    PossibleValuesParser::new(names).map(|given| {
+        let known = STRATEGIES.into_iter().find(|(name, _)| *name == given);
+        Strategy { forced: known.and_then(|(_, way)| way), ..Strategy::default() }
+    })
 }
 
 impl Listen {
@@ -57,7 +46,7 @@ impl Listen {
             addresses: if is_default_address { default } else { self.addresses },
             is_default_address,
             workers: self.workers.map_or(cores, usize::from),
-            strategy: self.strategy.strategy(),
+            strategy: self.strategy,
             access_log: None,
             locality: LocalityRule::default(),
             // Files take no request bodies: who sends one, of whatever size, is
@@ -68,5 +57,31 @@ impl Listen {
             user: None,
             admin: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        listen: Listen,
+    }
+
+    #[test]
+    fn a_strategy_has_its_name_of_the_configuration() {
+        let strategy = |name| {
+            let line = Line::try_parse_from(["program", "--strategy", name]);
+            line.map(|line| line.listen.plan().strategy.forced)
+        };
+        for (name, way) in STRATEGIES {
+            assert_eq!(strategy(name).unwrap(), way);
+        }
+        let told = strategy("send").unwrap_err().to_string();
+        assert!(told.contains("auto, copy, sendfile, splice, zerocopy"), "{told}");
+        assert_eq!(Line::parse_from(["program"]).listen.plan().strategy, Strategy::default());
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use sluicegate::Way;
 use sluicegate_http::normalise;
 
 use crate::files::CacheControl;
@@ -20,6 +21,15 @@ pub(crate) struct Prefix(pub(crate) Vec<u8>);
 /// The largest file that is worth keeping in memory: beyond it, what a head
 /// costs is lost in what the content costs.
 pub(crate) const IN_MEMORY: ByteSize = ByteSize::mib(16);
+
+/// How content is sent: chosen by kind and size, or always in one way.
+pub(crate) const STRATEGIES: [(&str, Option<Way>); 5] = [
+    ("auto", None),
+    ("copy", Some(Way::Copy)),
+    ("sendfile", Some(Way::Sendfile)),
+    ("splice", Some(Way::Splice)),
+    ("zerocopy", Some(Way::Zerocopy)),
+];
 
 /// A number of bytes; with a unit, unless it is 0.
 pub(crate) fn size(text: &str) -> Result<ByteSize, String> {
@@ -225,6 +235,13 @@ mod tests {
         for bad in ["", "24", "KiB", "-1KiB", "1 parsec"] {
             assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_flag_takes_bytes_and_a_key_does_not() {
+        assert_eq!(in_memory("4096"), Ok(ByteSize::kib(4)));
+        assert_eq!(in_memory("4KiB"), size("4KiB"));
+        assert!(size("4096").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use sluicegate::{Locality, LocalityRule, Strategy, Way};
+use sluicegate::{Locality, LocalityRule, Strategy};
 use sluicegate_http::Limits;
 use toml::Spanned;
 
@@ -97,16 +97,8 @@ pub(super) fn send(reader: &Reader<'_>, top: &Table<'_>) -> (Strategy, LocalityR
     let table = top.get("send");
     let table = table.and_then(|item| item.table(reader, &schema::SEND, "a table, `[send]`"));
     let Some(table) = table else { return (strategy, rule) };
-    let ways = [
-        ("auto", None),
-        ("copy", Some(Way::Copy)),
-        ("sendfile", Some(Way::Sendfile)),
-        ("splice", Some(Way::Splice)),
-        ("zerocopy", Some(Way::Zerocopy)),
-    ];
-    if let Some(forced) = table.get("strategy").and_then(|item| item.choice(reader, &ways)) {
-        strategy.forced = forced;
-    }
+    let forced = table.get("strategy").and_then(|item| item.choice(reader, &parse::STRATEGIES));
+    strategy.forced = forced.unwrap_or(strategy.forced);
     let localities =
         [("auto", None), ("local", Some(Locality::Local)), ("remote", Some(Locality::Remote))];
     if let Some(forced) = table.get("locality").and_then(|item| item.choice(reader, &localities)) {
