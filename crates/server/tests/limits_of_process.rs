@@ -4,10 +4,11 @@
 mod common;
 mod operated;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use common::{PATIENCE, Served};
 use operated::{Place, connect, eventually, get, page, reload};
@@ -106,7 +107,7 @@ fn without_descriptors_clients_are_turned_away_and_the_others_go_on() {
         assert_eq!(get(stream, false).unwrap().0, "one".repeat(200));
     }
     for _ in 0..2 {
-        let mut answered = 0;
+        let (mut answered, mut served_too) = (0, 0);
         let mut crowd: Vec<TcpStream> = (0..150).map(|_| connect(served.address)).collect();
         for stream in &mut crowd {
             // It may have been answered, and closed, before this is sent.
@@ -114,12 +115,17 @@ fn without_descriptors_clients_are_turned_away_and_the_others_go_on() {
             let mut start = [0; 12];
             match stream.read_exact(&mut start) {
                 Ok(()) if &start == b"HTTP/1.1 503" => answered += 1,
-                Ok(()) => assert_eq!(&start, b"HTTP/1.1 200"),
+                Ok(()) => {
+                    assert_eq!(&start, b"HTTP/1.1 200");
+                    served_too += 1;
+                }
                 // Reset, since the request came after the answer.
-                Err(_) => {}
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
             }
         }
-        assert!(answered > 0, "somebody is told");
+        // Nobody waits for nothing, and nearly everybody is told why.
+        let beyond = crowd.len() - served_too;
+        assert!(beyond > 80 && answered * 10 >= beyond * 9, "{answered} of {beyond} are told");
         for stream in &mut honest {
             assert_eq!(get(stream, false).unwrap().0, "one".repeat(200));
         }
@@ -137,5 +143,45 @@ fn without_descriptors_clients_are_turned_away_and_the_others_go_on() {
     let output = served.child.output();
     assert_eq!(output.matches("cannot serve a new connection").count(), 1, "{output}");
     served.child.terminate().unwrap();
+    assert!(served.child.wait_timeout(PATIENCE).unwrap().success());
+}
+
+/// Ticks of the clock (a hundredth of a second) for which the process has been
+/// on a processor: proc_pid_stat(5).
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let field = |number: usize| fields[number - 3].parse::<u64>().unwrap();
+    field(14) + field(15)
+}
+
+#[test]
+fn without_descriptors_and_without_clients_it_sleeps_and_sees_its_end() {
+    let place = Place::new();
+    std::fs::write(place.path("one/large"), vec![7; 30_000_000]).unwrap();
+    // A way that needs no descriptors of its own.
+    let copies = "[send]\nstrategy = \"copy\"";
+    place.write(&place.config(&["127.0.0.1:0"], "one", copies));
+    let mut served = Served::by(with_descriptors(64, &place.command()));
+    // Downloads that are under way hold every descriptor.
+    let mut downloads = Vec::new();
+    for _ in 0..200 {
+        let mut stream = connect(served.address);
+        let _ = stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+        let mut start = [0; 12];
+        if stream.read_exact(&mut start).is_ok() && &start == b"HTTP/1.1 200" {
+            downloads.push(stream);
+        }
+    }
+    assert!((10..64).contains(&downloads.len()), "{}", downloads.len());
+    let before = ticks(served.child.pid());
+    std::thread::sleep(Duration::from_secs(1));
+    let used = ticks(served.child.pid()) - before;
+    assert!(used < 25, "{used} hundredths of a second");
+    served.child.terminate().unwrap();
+    // Its queue is empty, so there is nothing to keep the listener open for.
+    eventually("new connections are refused", || TcpStream::connect(served.address).is_err());
+    assert!(served.child.try_wait().unwrap().is_none(), "the downloads go on");
+    drop(downloads);
     assert!(served.child.wait_timeout(PATIENCE).unwrap().success());
 }

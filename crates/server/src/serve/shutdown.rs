@@ -26,6 +26,11 @@ impl Shutdown {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it has begun, for who looks now and again.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
     pub(super) fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut waiting = self.lock();
         // Looked at under the lock, so that `begin` either sees this waker or

@@ -220,6 +220,11 @@ impl<S: Subject> Here<S> {
     /// queue: a connection that the kernel has answered is not to be reset.
     async fn accept_all(&self, bound: &Bound, listener: &Listener<Reactor>) {
         for turn in 1_usize.. {
+            // While there is always another connection, or never a descriptor
+            // for one, nothing below waits, and so nothing below sees the end.
+            if bound.end.has_begun() {
+                break;
+            }
             let accepted = {
                 let mut accept = pin!(listener.accept());
                 poll_fn(|cx| match accept.as_mut().poll(cx) {
@@ -231,7 +236,14 @@ impl<S: Subject> Here<S> {
             match accepted {
                 None => break,
                 Some(Ok((socket, peer))) => self.accepted(socket, peer, bound),
-                Some(Err(error)) => self.exhausted(&error, listener).await,
+                Some(Err(error)) => {
+                    // Also when nobody waits: without a descriptor accept(2)
+                    // does not look at the queue, and so never says that it is
+                    // empty; this would be tried again and again.
+                    if self.exhausted(&error, listener) != Turned::Away {
+                        self.reactor.sleep(EXHAUSTED).await;
+                    }
+                }
             }
             if turn % BATCH == 0 {
                 sluicegate::yield_now().await;
@@ -241,17 +253,24 @@ impl<S: Subject> Here<S> {
         // one listens here; what came before may have woken nobody but us.
         listener.unwatch();
         let mut tries = 0;
-        loop {
+        for turn in 1_usize.. {
             match listener.accept_now() {
                 Ok(Some((socket, peer))) => self.accepted(socket, peer, bound),
                 Ok(None) => return,
-                Err(error) => {
-                    tries += 1;
-                    if tries > LAST_TRIES {
-                        return;
+                Err(error) => match self.exhausted(&error, listener) {
+                    Turned::Away => {}
+                    Turned::Nobody => return,
+                    Turned::Not => {
+                        tries += 1;
+                        if tries > LAST_TRIES {
+                            return;
+                        }
+                        self.reactor.sleep(EXHAUSTED).await;
                     }
-                    self.exhausted(&error, listener).await;
-                }
+                },
+            }
+            if turn % BATCH == 0 {
+                sluicegate::yield_now().await;
             }
         }
     }
@@ -281,19 +300,16 @@ impl<S: Subject> Here<S> {
     }
 
     /// The kernel has nothing left for one more connection.
-    async fn exhausted(&self, error: &io::Error, listener: &Listener<Reactor>) {
+    fn exhausted(&self, error: &io::Error, listener: &Listener<Reactor>) -> Turned {
         self.common.reserve.say(error);
-        if os::is_out_of_descriptors(error) {
-            match self.common.reserve.turn_away(listener) {
-                Turned::Away => {
-                    self.common.stats.worker(self.number).ended(Ended::Exhausted);
-                    return;
-                }
-                Turned::Nobody => return,
-                Turned::Not => {}
-            }
+        if !os::is_out_of_descriptors(error) {
+            return Turned::Not;
         }
-        self.reactor.sleep(EXHAUSTED).await;
+        let turned = self.common.reserve.turn_away(listener);
+        if turned == Turned::Away {
+            self.common.stats.worker(self.number).ended(Ended::Exhausted);
+        }
+        turned
     }
 
     /// Serves the connections that other workers hand to this one.
