@@ -63,7 +63,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
 fn plan(config: &Config) -> Plan {
     Plan {
         addresses: config.listen.clone(),
-        is_default_address: false,
+        is_default_address: config.is_default_address,
         workers: config.workers,
         strategy: config.strategy.clone(),
         locality: config.locality.clone(),

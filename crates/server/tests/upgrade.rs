@@ -264,6 +264,31 @@ fn serve_takes_the_sockets_of_a_service_manager_and_not_its_default_address() {
 }
 
 #[test]
+fn a_configuration_that_names_no_address_is_served_at_those_of_a_service_manager_alone() {
+    require!(Need::Program("bash"));
+    let place = Place::new();
+    let program = place.program();
+    let config = |version: &str| {
+        let config = place.config(&[], version, "");
+        config.replace("listen = []\n", "")
+    };
+    place.write(&config("one"));
+    let (socket, address) = listener("127.0.0.1:0");
+    let command = place.command_of(&program);
+    let mut served = Served::by(activated(&command, vec![socket]));
+    assert_eq!(served.address, address);
+    assert_eq!(page(address), "one".repeat(200));
+    place.write(&config("two"));
+    assert!(reload(&mut served.child).contains("on 1 address"), "{}", served.child.output());
+    assert_eq!(page(address), "two".repeat(200));
+    let new = Ended(upgrade(&mut served.child));
+    assert!(served.child.wait_timeout(PATIENCE).unwrap().success());
+    assert_eq!(page(address), "two".repeat(200));
+    new.end();
+    assert!(!served.child.output().contains(":8080"), "{}", served.child.output());
+}
+
+#[test]
 fn a_descriptor_that_is_no_listener_is_passed_over_and_told() {
     require!(Need::Program("bash"));
     let place = Place::new();

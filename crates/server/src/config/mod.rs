@@ -161,10 +161,8 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
         }
     };
     let sites: Vec<_> = tables.iter().map(|table| site::site(reader, table)).collect();
-    if listen.is_none()
-        && sites.iter().all(|site| !site.has_listen)
-        && let Ok(default) = LISTEN.parse::<SocketAddr>()
-    {
+    let is_default_address = listen.is_none() && sites.iter().all(|site| !site.has_listen);
+    if is_default_address && let Ok(default) = LISTEN.parse::<SocketAddr>() {
         addresses.push(toml::Spanned::new(0..0, default));
     }
     let listened = reach::addresses(reader, &addresses, admin.as_ref(), &sites);
@@ -180,6 +178,7 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
     Config {
         path: reader.source.path.to_owned(),
         listen: listened,
+        is_default_address,
         workers: top::workers(reader, &table),
         user: top::user(reader, &table),
         admin: admin.map(toml::Spanned::into_inner),

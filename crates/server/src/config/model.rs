@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) path: PathBuf,
     /// Addresses to listen on, those of the sites among them, each once.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Nobody has named one: it is the default.
+    pub(crate) is_default_address: bool,
     /// Threads that serve connections.
     pub(crate) workers: usize,
     /// Who the process is after it has bound its addresses.

@@ -135,7 +135,10 @@ impl<S: Subject> Control<S> {
             bail!("there is no configuration file to be read");
         };
         let before = self.newest.get();
-        let (subject, plan) = reload(&before.subject)?;
+        let (subject, mut plan) = reload(&before.subject)?;
+        if plan.is_default_address && before.bound.iter().any(|bound| bound.is_activated) {
+            plan.addresses.clear();
+        }
         let mut none = Inherited::default();
         let bound = open_all(&plan.addresses, &before.bound, &mut none)?;
         let gone = before.bound.iter().filter(|bound_before| !contains(&bound, bound_before));

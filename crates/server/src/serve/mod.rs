@@ -208,13 +208,14 @@ pub(crate) fn run<S: Subject>(start: Start<S>) -> Result<()> {
     let _ = raise_descriptors();
     let notify = Notify::from_environment();
     let mut inherited = Inherited::from_environment();
-    if plan.is_default_address && inherited.is_activated() {
-        plan.addresses.clear();
-    }
     let admin_bound = match plan.admin {
         Some(address) => Some(Arc::new(open(address, For::Admin, &mut inherited)?)),
         None => None,
     };
+    // What operators look at may have taken the only one.
+    if plan.is_default_address && inherited.is_activated() {
+        plan.addresses.clear();
+    }
     let bound = open_all(&plan.addresses, &[], &mut inherited)?;
     if bound.is_empty() {
         bail!("there is no address to listen on");
