@@ -1,11 +1,12 @@
 //! From what an operator says to a running program.
 
 use std::any::Any;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sluicegate_http::Limits;
 
 use crate::admin::{self, Configuration, Refused, Sources};
@@ -28,8 +29,8 @@ pub(crate) fn serve(directory: &Path, options: Options, plan: Plan) -> Result<()
     let log = Log::open(plan.access_log.as_ref(), None, None)?;
     let name = path.display().to_string();
     let subject = Arc::new(Served { name, needs_local: false, sites, log });
-    let stats = plan.stats();
-    serve::run(Start { prepared, plan, subject, stats, reload: None, admin: None })
+    let (stats, open) = (plan.stats(), Box::new(|| Ok(subject)));
+    serve::run(Start { prepared, plan, open, stats, reload: None, admin: None })
 }
 
 /// Serves what the configuration at `path` says.
@@ -43,11 +44,18 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let path = config.path.clone();
     let plan = plan(&config);
     let (workers, stats) = (plan.workers, plan.stats());
-    let subject = Served::open(&config, workers, None)?;
+    let log = Log::open(config.access_log.as_ref(), config.user.as_deref(), None)?;
+    let open = move || {
+        let opened = look_again(&config).and_then(|()| Served::of(&config, workers, None, log));
+        match &config.user {
+            Some(user) => opened.with_context(|| format!("as user `{user}`")),
+            None => opened,
+        }
+    };
     let admin = {
-        let (path, subject, stats) = (path.clone(), Arc::clone(&subject), Arc::clone(&stats));
-        move |listener, state: &Arc<State>| {
-            let running = admin::start(listener, sources(path, &subject, stats, state))?;
+        let (path, stats) = (path.clone(), Arc::clone(&stats));
+        move |listener, subject: &Arc<Served>, state: &Arc<State>| {
+            let running = admin::start(listener, sources(path, subject, stats, state))?;
             Ok(Box::new(running) as Box<dyn Any>)
         }
     };
@@ -57,7 +65,14 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         Ok((Served::open(&config, workers, Some(before))?, self::plan(&config)))
     };
     let (reload, admin) = (Some(Box::new(reload) as _), Some(Box::new(admin) as _));
-    serve::run(Start { prepared, plan, subject, stats, reload, admin })
+    serve::run(Start { prepared, plan, open: Box::new(open), stats, reload, admin })
+}
+
+/// Root has read the configuration; who the process is now is to read it at a
+/// reload.
+fn look_again(config: &Config) -> Result<()> {
+    let opened = File::open(&config.path);
+    opened.with_context(|| format!("cannot read `{}`", config.path.display())).map(drop)
 }
 
 fn plan(config: &Config) -> Plan {
@@ -131,14 +146,23 @@ impl Log {
 
 impl Served {
     fn open(config: &Config, workers: usize, before: Option<&Served>) -> Result<Arc<Self>> {
-        let sites = Sites::open(config, workers, before.map(|before| &*before.sites))?;
-        let name = config.path.display().to_string();
-        let needs_local = config.sites.iter().any(|site| !site.listen.is_empty());
         let log = Log::open(
             config.access_log.as_ref(),
             config.user.as_deref(),
             before.and_then(|before| before.log.as_ref()),
         )?;
+        Self::of(config, workers, before, log)
+    }
+
+    fn of(
+        config: &Config,
+        workers: usize,
+        before: Option<&Served>,
+        log: Option<Log>,
+    ) -> Result<Arc<Self>> {
+        let sites = Sites::open(config, workers, before.map(|before| &*before.sites))?;
+        let name = config.path.display().to_string();
+        let needs_local = config.sites.iter().any(|site| !site.listen.is_empty());
         Ok(Arc::new(Served { name, needs_local, sites, log }))
     }
 }

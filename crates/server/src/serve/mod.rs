@@ -158,9 +158,14 @@ pub(crate) trait Subject: Send + Sync + 'static {
 /// was before, and how.
 pub(crate) type Reload<S> = Box<dyn FnMut(&Arc<S>) -> Result<(Arc<S>, Plan)>>;
 
+/// Opens what is served. Called once the process is who it is to be, so that
+/// what a reload could not open is told at the start.
+pub(crate) type Open<S> = Box<dyn FnOnce() -> Result<Arc<S>>>;
+
 /// Starts what operators look at, on its own listener and thread; it ends when
 /// the result is dropped.
-pub(crate) type Admin = Box<dyn FnOnce(Arc<OwnedFd>, &Arc<State>) -> Result<Box<dyn Any>>>;
+pub(crate) type Admin<S> =
+    Box<dyn FnOnce(Arc<OwnedFd>, &Arc<S>, &Arc<State>) -> Result<Box<dyn Any>>>;
 
 /// What is made before any thread.
 #[derive(Debug)]
@@ -187,12 +192,12 @@ pub(crate) fn prepare(reloads: bool) -> Result<Prepared> {
 pub(crate) struct Start<S> {
     pub(crate) prepared: Prepared,
     pub(crate) plan: Plan,
-    pub(crate) subject: Arc<S>,
+    pub(crate) open: Open<S>,
     pub(crate) stats: Arc<Stats>,
     /// Called on SIGHUP.
     pub(crate) reload: Option<Reload<S>>,
     /// Called if the plan has an address for it.
-    pub(crate) admin: Option<Admin>,
+    pub(crate) admin: Option<Admin<S>>,
 }
 
 /// Serves until SIGTERM or SIGINT, or until another process goes on after an
@@ -200,9 +205,10 @@ pub(crate) struct Start<S> {
 /// ends at once.
 ///
 /// # Errors
-/// What keeps it from starting: an address in use, a limit, an unknown user.
+/// What keeps it from starting: an address in use, a limit, an unknown user, or
+/// what that user cannot open.
 pub(crate) fn run<S: Subject>(start: Start<S>) -> Result<()> {
-    let Start { prepared, mut plan, subject, stats, reload, admin } = start;
+    let Start { prepared, mut plan, open: open_subject, stats, reload, admin } = start;
     let Prepared { program, signals } = prepared;
     // More connections than descriptors is a matter for the accept loop.
     let _ = raise_descriptors();
@@ -223,9 +229,10 @@ pub(crate) fn run<S: Subject>(start: Start<S>) -> Result<()> {
     if let Some(user) = &plan.user {
         privileges::become_user(user)?;
     }
+    let subject = open_subject()?;
     let state = State::new(&bound);
     let admin = match (admin, &admin_bound) {
-        (Some(start), Some(bound)) => Some(start(Arc::clone(&bound.socket), &state)?),
+        (Some(start), Some(bound)) => Some(start(Arc::clone(&bound.socket), &subject, &state)?),
         _ => None,
     };
     let newest = Newest::new(subject, bound, plan.limits.clone());
