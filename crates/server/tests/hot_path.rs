@@ -7,6 +7,7 @@ mod common;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use common::{PATIENCE, PROGRAM, Served, exchange};
 use sluicegate_testkit::corpus::Tree;
@@ -24,12 +25,60 @@ const CALLS_PER_REQUEST: f64 = 3.05;
 /// The release build needs
 /// fewer; what matters is that this does not grow unseen.
 const INSTRUCTIONS_PER_REQUEST: f64 = 9_250.0;
+/// The same where a configuration says what is served: one site (9,500 seen).
+const CONFIGURED_INSTRUCTIONS: f64 = 9_800.0;
+/// One of a thousand sites (9,500 seen: as many).
+const SITES_INSTRUCTIONS: f64 = 9_800.0;
+/// With a line of the log in the combined format, and the log's thread
+/// (11,900 seen).
+const LOGGED_INSTRUCTIONS: f64 = 12_300.0;
 
-fn serve_under(tool: &[&str], directory: &Path) -> Served {
+/// Calls per request that an access log may take: the worker's that wakes the
+/// log's thread, and the thread's that writes, once for many lines.
+const LOG_CALLS: f64 = 0.05;
+
+/// How the program learns what to serve.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    /// A directory on its command line.
+    Serve,
+    /// A configuration of so many sites, with these lines at its top.
+    Run { sites: usize, top: &'static str },
+}
+
+const ONE_SITE: By = By::Run { sites: 1, top: "" };
+const MANY_SITES: By = By::Run { sites: 1000, top: "" };
+const LOGGED: By =
+    By::Run { sites: 1, top: "access_log = { path = \"access.log\", format = \"combined\" }\n" };
+
+fn serve_under(tool: &[&str], directory: &Path, by: By) -> Served {
     let mut command = Command::new(find_program(tool[0]).unwrap());
-    command.args(&tool[1..]).arg(PROGRAM).arg("serve").arg(directory);
-    command.args(["--listen", "127.0.0.1:0", "--workers", "1"]);
+    command.args(&tool[1..]).arg(PROGRAM);
+    match by {
+        By::Serve => {
+            command.arg("serve").arg(directory);
+            command.args(["--listen", "127.0.0.1:0", "--workers", "1"]);
+        }
+        By::Run { sites, top } => {
+            let file = directory.join("config.toml");
+            std::fs::write(&file, config(sites, top, directory)).unwrap();
+            command.arg("run").arg(file);
+        }
+    }
     Served::by(command)
+}
+
+/// Sites by name; the name that is asked for is in their midst.
+fn config(sites: usize, top: &str, root: &Path) -> String {
+    let mut text = format!("workers = 1\nlisten = [\"127.0.0.1:0\"]\n{top}");
+    for number in 0..sites {
+        let host = if number == sites / 2 { "h" } else { &format!("site-{number}.example") };
+        text += &format!(
+            "[[site]]\nhosts = [{host:?}]\n[[site.route]]\npath = \"/\"\n\
+             files = {{ root = {root:?} }}\n"
+        );
+    }
+    text
 }
 
 /// Requests over `connections` keep-alive connections, one after another.
@@ -60,11 +109,11 @@ fn stop(mut served: Served) {
 
 /// Calls per request for a file of `length` bytes, by name; a few hundred more
 /// in all are from starting the program.
-fn calls_per_request(length: usize) -> (HashMap<String, f64>, String) {
+fn calls_per_request(length: usize, by: By) -> (HashMap<String, f64>, String) {
     let tree = Tree::new().unwrap().file("page", 1, length as u64).unwrap();
     let counts = tree.join("counts");
     let tool = ["strace", "-f", "-c", "-U", "calls,name", "-o", counts.to_str().unwrap()];
-    let served = serve_under(&tool, tree.path());
+    let served = serve_under(&tool, tree.path(), by);
     load_of(&served, 16, REQUESTS, length);
     stop(served);
     let table = std::fs::read_to_string(&counts).unwrap();
@@ -91,7 +140,7 @@ const START: f64 = 500.0 / REQUESTS as f64;
 #[test]
 fn a_file_from_the_page_cache_takes_two_looks_one_send_and_one_sendfile() {
     require!(Need::Program("strace"));
-    let (calls, table) = calls_per_request(100_000);
+    let (calls, table) = calls_per_request(100_000, By::Serve);
     // One look for the answer and one for the piece. Small receive buffers make
     // a second piece of some.
     for (name, most) in [("recvfrom", 1.0), ("sendto", 1.0), ("sendfile", 1.5), ("fstat", 2.6)] {
@@ -104,24 +153,81 @@ fn a_file_from_the_page_cache_takes_two_looks_one_send_and_one_sendfile() {
 #[test]
 fn a_small_answer_takes_one_receive_and_one_send() {
     require!(Need::Program("strace"));
-    let (calls, table) = calls_per_request(1024);
-    let receives = sum(&calls, &["recvfrom", "read", "recvmsg"]);
-    let sends = sum(&calls, &["sendto", "sendmsg", "write", "writev", "sendfile", "splice"]);
+    one_receive_and_one_send(By::Serve, START);
+}
+
+#[test]
+fn a_configuration_takes_no_more_calls() {
+    require!(Need::Program("strace"));
+    one_receive_and_one_send(ONE_SITE, START);
+}
+
+#[test]
+fn a_thousand_sites_take_no_more_calls() {
+    require!(Need::Program("strace"));
+    // The longer file is read in more pieces, and takes more memory.
+    one_receive_and_one_send(MANY_SITES, 2.0 * START);
+}
+
+#[test]
+fn an_access_log_takes_a_call_for_many_requests() {
+    require!(Need::Program("strace"));
+    one_receive_and_one_send(LOGGED, START + LOG_CALLS);
+}
+
+/// `more` are calls per request that have nothing to do with requests.
+fn one_receive_and_one_send(by: By, more: f64) {
+    let begin = Instant::now();
+    let (calls, table) = calls_per_request(1024, by);
+    // The log is written at least five times a second, however few the lines.
+    let idle = if matches!(by, By::Run { top, .. } if !top.is_empty()) {
+        begin.elapsed().as_secs_f64() * 5.0 * 6.0
+    } else {
+        0.0
+    };
+    let more = more + idle / REQUESTS as f64;
+    let receives = sum(&calls, &["recvfrom", "recvmsg"]);
+    let sends = sum(&calls, &["sendto", "sendmsg", "writev", "sendfile", "splice"]);
+    let files = sum(&calls, &["read", "write"]);
     let total: f64 = sum(&calls, &["total"]);
-    let start = START;
-    assert!((1.0..1.0 + start).contains(&receives), "{receives} receives per request:\n{table}");
-    assert!((1.0..1.0 + start).contains(&sends), "{sends} sends per request:\n{table}");
-    assert!(total < CALLS_PER_REQUEST + start, "{total} calls per request:\n{table}");
+    println!("{by:?}: {total:.3} calls per request");
+    assert!((1.0..1.0 + more).contains(&receives), "{receives} receives per request:\n{table}");
+    assert!((1.0..1.0 + more).contains(&sends), "{sends} sends per request:\n{table}");
+    assert!(files < more, "{files} reads and writes of files per request:\n{table}");
+    assert!(total < CALLS_PER_REQUEST + more, "{total} calls per request:\n{table}");
 }
 
 #[test]
 fn a_small_answer_takes_no_more_instructions_than_it_did() {
     require!(Need::Program("valgrind"));
+    instructions(By::Serve, INSTRUCTIONS_PER_REQUEST);
+}
+
+#[test]
+fn a_configuration_takes_no_more_instructions_than_it_did() {
+    require!(Need::Program("valgrind"));
+    instructions(ONE_SITE, CONFIGURED_INSTRUCTIONS);
+}
+
+#[test]
+fn a_thousand_sites_take_no_more_instructions_than_they_did() {
+    require!(Need::Program("valgrind"));
+    instructions(MANY_SITES, SITES_INSTRUCTIONS);
+}
+
+#[test]
+fn an_access_log_takes_no_more_instructions_than_it_did() {
+    require!(Need::Program("valgrind"));
+    instructions(LOGGED, LOGGED_INSTRUCTIONS);
+}
+
+/// Fails when a request takes more than `most`.
+fn instructions(by: By, most: f64) {
     let tree = Tree::new().unwrap().file("page", 1, 1024).unwrap();
     let count = |requests: usize| -> f64 {
         let out = tree.join(&format!("callgrind.{requests}"));
         let option = format!("--callgrind-out-file={}", out.display());
-        let served = serve_under(&["valgrind", "--tool=callgrind", &option], tree.path());
+        let served = serve_under(&["valgrind", "--tool=callgrind", &option], tree.path(), by);
         load(&served, 4, requests);
         stop(served);
         let text = std::fs::read_to_string(&out).unwrap();
@@ -131,6 +237,6 @@ fn a_small_answer_takes_no_more_instructions_than_it_did() {
     // The difference of two runs leaves out starting and ending.
     let (few, many) = (500, 2_500);
     let per_request = (count(many) - count(few)) / (many - few) as f64;
-    println!("{per_request:.0} instructions per request");
-    assert!(per_request < INSTRUCTIONS_PER_REQUEST, "{per_request:.0} instructions per request");
+    println!("{by:?}: {per_request:.0} instructions per request");
+    assert!(per_request < most, "{per_request:.0} instructions per request");
 }

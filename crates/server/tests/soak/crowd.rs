@@ -51,9 +51,7 @@ impl Kind {
         match self {
             Kind::Silent | Kind::Trickle => b"",
             Kind::Idle => b"GET /small HTTP/1.1\r\nHost: crowd\r\n\r\n",
-            Kind::Never | Kind::Slow | Kind::Reset => {
-                b"GET /large HTTP/1.1\r\nHost: crowd\r\n\r\n"
-            }
+            Kind::Never | Kind::Slow | Kind::Reset => b"GET /large HTTP/1.1\r\nHost: crowd\r\n\r\n",
             Kind::HalfClosed => b"GET /medium HTTP/1.1\r\nHost: crowd\r\n\r\n",
         }
     }

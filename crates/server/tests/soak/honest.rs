@@ -148,8 +148,7 @@ fn ask(server: SocketAddr, client: usize, shared: &Shared) -> Result<Told, Strin
             "GET /{name}?honest={client}-{number}. HTTP/1.1\r\nHost: {name}.test\r\n{close}\r\n"
         );
         stream.write_all(request.as_bytes()).map_err(|error| fail(&error))?;
-        let goes_on =
-            read(&mut stream, length, &mut buffer).map_err(|error| fail(&error))?;
+        let goes_on = read(&mut stream, length, &mut buffer).map_err(|error| fail(&error))?;
         let times = if length == LARGE { &mut told.large } else { &mut told.times };
         times.push(begin.elapsed());
         told.asked += 1;

@@ -7,7 +7,7 @@ use super::crowd::Seen;
 use super::honest::Told;
 use super::site::Metrics;
 use super::watch::Taken;
-use super::{Soak, REASONS};
+use super::{REASONS, Soak};
 
 /// What the program takes with no connection: its code, two workers' stacks
 /// and pools, the log's thread, and lines that wait. (Seen: TODO MiB.)
@@ -41,7 +41,10 @@ impl Soak<'_> {
         let pages = |pages: u64| format!("{pages} pages ({})", mib(pages * PAGE));
         let before = self.before;
         println!("connections open      {} at most, of {} descriptors", self.open, self.limit);
-        println!("turned away           {} (could not connect: {})", seen.turned_away, seen.refused);
+        println!(
+            "turned away           {} (could not connect: {})",
+            seen.turned_away, seen.refused
+        );
         println!("let go by the server  {}", seen.let_go);
         println!("half-closed           {} whole, {} not", seen.whole, seen.short);
         println!("ended early           {:?}", self.ended);

@@ -54,16 +54,23 @@ impl Site {
 
     /// Has it read its configuration, which is as it was or broken.
     pub fn reload(&mut self, is_broken: bool) {
+        let line = self.try_reload(is_broken);
+        assert_eq!(line.contains(": not reloaded"), is_broken, "{line}");
+    }
+
+    /// The same; returns what it says of that.
+    pub fn try_reload(&mut self, is_broken: bool) -> String {
         let config = config(&self.tree, self.address, self.admin);
         let broken = if is_broken { "worker = \"none\"\n" } else { "" };
         std::fs::write(self.tree.join("config.toml"), format!("{broken}{config}")).unwrap();
         self.signal(Signal::HUP);
         let told = |line: &str| line.contains(": reloaded: ") || line.contains(": not reloaded");
         let line = self.child.wait_for_line(told, PATIENCE).unwrap();
-        assert_eq!(line.contains(": not reloaded"), is_broken, "{line}");
-        *(if is_broken { &mut self.refused } else { &mut self.reloads }) += 1;
+        let is_refused = line.contains(": not reloaded");
+        *(if is_refused { &mut self.refused } else { &mut self.reloads }) += 1;
         // The next process is to find one that it can read.
         std::fs::write(self.tree.join("config.toml"), config).unwrap();
+        line
     }
 
     /// Moves the log away and has it opened anew.
