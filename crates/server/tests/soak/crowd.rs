@@ -148,17 +148,16 @@ pub struct Crowd {
 impl Crowd {
     pub fn new(server: SocketAddr) -> Self {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
-        let kinds = Kind::ALL.len();
         Crowd {
             server,
             epoll,
             members: Vec::new(),
             free: Vec::new(),
             count: 0,
-            live: [0; 7],
-            wanted: [0; 7],
-            later: [Instant::now(); 7],
-            timers: BinaryHeap::with_capacity(kinds),
+            live: [0; Kind::ALL.len()],
+            wanted: [0; Kind::ALL.len()],
+            later: [Instant::now(); Kind::ALL.len()],
+            timers: BinaryHeap::new(),
             seen: Seen::default(),
             buffer: vec![0; SIP],
         }

@@ -53,7 +53,7 @@ pub struct Honest {
 }
 
 impl Honest {
-    /// Half as many again keep their connection as do not.
+    /// How many, of whom every other keeps its connection.
     pub const CLIENTS: usize = 6;
 
     /// To be called on the clients' host.

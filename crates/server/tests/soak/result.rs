@@ -9,17 +9,20 @@ use super::site::Metrics;
 use super::watch::Taken;
 use super::{REASONS, Soak};
 
-/// What the program takes with no connection: its code, two workers' stacks
-/// and pools, the log's thread, and lines that wait. (Seen: TODO MiB.)
-const RESIDENT_ALONE: u64 = 64 << 20;
+/// What the program takes with no connection: its code, two workers' stacks and
+/// pools, three small files in memory, and lines of the log that wait for its
+/// thread (16 MiB at most). 6 MiB are seen.
+const RESIDENT_ALONE: u64 = 32 << 20;
 
 /// What one connection may take of the process: its entry in the reactor, its
 /// task, its timer, and while it has a request under way the boxed exchange.
-const RESIDENT_EACH: u64 = 4 << 10;
+/// 1.5 KiB are seen, most of them idle.
+const RESIDENT_EACH: u64 = 3 << 10;
 
-/// Bytes of one connection that its socket holds and its peer has not: what
-/// fits in its buffer for sending, of which most is in the network.
-const UNSENT_EACH: u64 = 4 << 20;
+/// Bytes of one connection that its socket holds and its peer has not, and as
+/// many that the peer's has and nobody reads: the bound of what is unsent, a
+/// receive window, and what splice had in its pipe. 90 KiB are seen.
+const UNSENT_EACH: u64 = 512 << 10;
 
 const PAGE: u64 = 4096;
 
@@ -95,6 +98,11 @@ impl Soak<'_> {
         let readers = self.sizes.never + self.sizes.slow + self.sizes.reset;
         let unsent = UNSENT_EACH * readers;
         assert!(most.unsent <= unsent, "{} bytes unsent, of {unsent}", most.unsent);
+        // Both ends of a connection are on this machine.
+        let pages = self.before.pages + 2 * unsent / PAGE;
+        assert!(most.pages <= pages, "{} pages of TCP's memory, of {pages}", most.pages);
+        let pipes = self.before.pipes + 2 * metrics.get("pipes_max");
+        assert!(most.pipes <= pipes, "{} ends of pipes, of {pipes}", most.pipes);
         assert!(most.threads <= self.before.threads + 4, "{} threads", most.threads);
         assert!(after.threads <= self.before.threads + 1, "{} threads", after.threads);
     }

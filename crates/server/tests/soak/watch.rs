@@ -60,7 +60,7 @@ fn descriptors(pid: i32) -> Option<u64> {
 }
 
 /// Ends of pipes that a process has open.
-pub fn pipes(pid: i32) -> usize {
+fn pipes(pid: i32) -> usize {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
     links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
@@ -73,9 +73,9 @@ pub fn pages() -> u64 {
     line.rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
-/// Of all TCP sockets of the process's network namespace: the third from the
-/// left of `tx_queue:rx_queue` (`proc_net_tcp`).
-pub fn unsent(pid: i32) -> Option<u64> {
+/// Of all TCP sockets of the process's network namespace: the first half of
+/// `tx_queue:rx_queue` (the kernel's `proc_net_tcp.rst`).
+fn unsent(pid: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
     let queues = text.lines().skip(1).filter_map(|line| {
         let (sending, _) = line.split_whitespace().nth(4)?.split_once(':')?;
