@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use sluicegate_http::Limits;
 
 use crate::admin::{self, Configuration, Refused, Sources};
 use crate::config::{self, Config};
@@ -82,9 +81,7 @@ fn plan(config: &Config) -> Plan {
         workers: config.workers,
         strategy: config.strategy.clone(),
         locality: config.locality.clone(),
-        // Nothing takes a request body: who sends one, of whatever size, is to
-        // learn that the method is not allowed, and not that it is too large.
-        limits: Limits { body: u64::MAX, ..config.limits.clone() },
+        limits: config.limits.clone(),
         drain: config.drain,
         user: config.user.clone(),
         admin: config.admin,

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sluicegate::{LocalityRule, Strategy};
-use sluicegate_http::Limits;
 
-use crate::config::LISTEN;
 use crate::config::parse::{self, STRATEGIES};
+use crate::config::{self, LISTEN};
 use crate::serve::{DRAIN, Plan};
 
 #[derive(Debug, Args)]
@@ -49,10 +48,7 @@ impl Listen {
             strategy: self.strategy,
             access_log: None,
             locality: LocalityRule::default(),
-            // Files take no request bodies: who sends one, of whatever size, is
-            // to learn that the method is not allowed, and not that the body is
-            // too large.
-            limits: Limits { body: u64::MAX, ..Limits::default() },
+            limits: config::limits(),
             drain: DRAIN,
             user: None,
             admin: None,

@@ -30,6 +30,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use sluicegate_http::Limits;
 use toml::de::DeTable;
 
 use self::mistakes::{Mistake, Mistakes};
@@ -43,6 +44,13 @@ pub(crate) use self::model::{
 
 /// The address that is listened on unless another one is named: this host alone.
 pub(crate) const LISTEN: &str = "127.0.0.1:8080";
+
+/// What a connection may cost, unless it is said. No route takes request bodies
+/// yet: who sends one, of whatever size, is to learn that, and not that the body
+/// is too large.
+pub(crate) fn limits() -> Limits {
+    Limits { body: u64::MAX, ..Limits::default() }
+}
 
 /// The largest file that is read: 20,000 sites take about so much.
 const LARGEST: u64 = 4 << 20;

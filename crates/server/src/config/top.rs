@@ -13,9 +13,7 @@ use super::model::{AccessLog, LogFormat, LogTo};
 use super::schema;
 use super::table::{Item, Reader, Table};
 use super::{LISTEN, parse};
-
-/// How long open connections may take to finish, unless it is said.
-const DRAIN: Duration = Duration::from_secs(30);
+use crate::serve::DRAIN;
 
 /// Times for a peer: less would cut off honest ones, more is none.
 const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
@@ -116,9 +114,7 @@ pub(super) fn send(reader: &Reader<'_>, top: &Table<'_>) -> (Strategy, LocalityR
 
 /// What a connection may cost, and how long open ones may take at the end.
 pub(super) fn limits(reader: &Reader<'_>, top: &Table<'_>) -> (Limits, Duration) {
-    // No route takes request bodies yet: who sends one, of whatever size, is to
-    // learn that, and not that the body is too large.
-    let mut limits = Limits { body: u64::MAX, ..Limits::default() };
+    let mut limits = super::limits();
     let mut drain = DRAIN;
     let timeouts = top.get("timeouts");
     let timeouts =

@@ -8,7 +8,7 @@ use sluicegate::{Locality, Way};
 use sluicegate_http::{Coding, Limits};
 
 use super::super::{
-    AccessLog, Action, Config, Host, LISTEN, LogFormat, LogTo, Match, Redirect, Route,
+    AccessLog, Action, Config, Host, LISTEN, LogFormat, LogTo, Match, Redirect, Route, limits,
 };
 use super::{ROUTE, directory, read};
 
@@ -27,7 +27,8 @@ fn what_is_not_said_has_its_default() {
     assert_eq!(config.listen, [LISTEN.parse::<SocketAddr>().unwrap()]);
     assert!((1..=1024).contains(&config.workers));
     assert_eq!((config.user, config.admin, config.access_log), (None, None, None));
-    assert_eq!(config.limits, Limits { body: u64::MAX, ..Limits::default() });
+    assert_eq!(config.limits, limits());
+    assert_eq!(config.limits.body, u64::MAX, "no body is too large to be told of its method");
     assert_eq!(config.drain, Duration::from_secs(30));
     assert_eq!(config.strategy.forced, None);
     let site = &config.sites[0];
@@ -79,8 +80,8 @@ fn the_top_level_is_understood() {
     assert_eq!(config.limits.header_line, 64 << 10);
     assert_eq!(config.limits.requests_per_connection, 100);
     let few = 4096;
-    let lines = Limits { header_line: few, request_line: few, ..Limits::default() };
-    let small = Limits { head: few, body: u64::MAX, ..lines };
+    let lines = Limits { header_line: few, request_line: few, ..limits() };
+    let small = Limits { head: few, ..lines };
     let text = format!("limits = {{ head_size = \"4KiB\" }}\n[[site]]\n{ROUTE}");
     assert_eq!(self::config(&text).limits, small);
 }
