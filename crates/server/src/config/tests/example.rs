@@ -12,6 +12,7 @@ use super::super::{Action, Match, load};
 
 pub(super) const EXAMPLE: &str = include_str!("../../../../../docs/example.toml");
 const REFERENCE: &str = include_str!("../../../../../docs/configuration.md");
+const MANUAL: &str = include_str!("../../../../../packaging/man/sluicegate.toml.5");
 const NGINX: &str = include_str!("../../../../../docs/nginx.md");
 
 #[test]
@@ -86,6 +87,42 @@ fn the_reference_has_every_key() {
     for schema in ALL {
         for key in schema.keys.iter().chain(schema.later) {
             assert!(REFERENCE.contains(&format!("`{key}")), "`{key}` of {}", schema.name);
+        }
+    }
+}
+
+/// Words of the lines of a section that have bold ones.
+fn bold(section: &str) -> HashSet<&str> {
+    let is_bold =
+        |line: &&str| [".B ", ".BR ", ".RB ", ".IR "].iter().any(|it| line.starts_with(it));
+    let lines = section.lines().filter(is_bold);
+    lines.flat_map(|line| line.split([' ', '"', ',']).skip(1)).collect()
+}
+
+#[test]
+fn the_manual_has_every_key_in_its_section() {
+    let sections: Vec<(&str, &str)> = MANUAL
+        .split("\n.SH ")
+        .filter_map(|section| section.split_once('\n'))
+        .map(|(name, text)| (name.trim_matches('"'), text))
+        .collect();
+    for schema in ALL {
+        let name = match schema.name.trim_matches('`') {
+            "the top level" | "access_log" => "THE TOP LEVEL",
+            "files" => "files = { ... }",
+            // In a paragraph of the route that has it.
+            "redirect" | "respond" => "[[site.route]]",
+            other => other,
+        };
+        let (_, text) = sections.iter().find(|(section, _)| *section == name).expect(name);
+        let words = bold(text);
+        for key in schema.keys {
+            // Tables and lists of tables have sections of their own.
+            let is_section = sections.iter().any(|(section, _)| {
+                let section = section.trim_matches(['[', ']']);
+                section.rsplit('.').next() == Some(key)
+            });
+            assert!(is_section || words.contains(key), "`{key}` of {name}");
         }
     }
 }
