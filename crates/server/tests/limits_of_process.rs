@@ -90,6 +90,27 @@ fn who_is_not_root_stays_itself_or_is_told_so() {
     }
 }
 
+#[test]
+fn an_address_that_needs_root_is_told_to_need_a_restart_once_root_is_given_up() {
+    require!(Need::Root);
+    let place = Place::new();
+    let user = format!("user = \"{NOBODY}:{NOBODY}\"");
+    place.write(&place.config(&["127.0.0.1:0"], "one", &user));
+    let mut served = Served::by(place.command_of(&place.program()));
+    place.write(&place.config(&["127.0.0.1:0", "127.0.0.66:7"], "two", &user));
+    let told = reload(&mut served.child);
+    // Some hosts let everybody have those ports.
+    if told.contains("not reloaded") {
+        assert!(told.contains("127.0.0.66:7") && told.contains("a restart"), "{told}");
+        // An upgrade has no more rights.
+        served.child.signal(Signal::USR2).unwrap();
+        served.child.wait_for_line(|line| line.contains("not upgraded"), PATIENCE).unwrap();
+        let output = served.child.output();
+        assert_eq!(output.matches("has given up for `user`").count(), 2, "{output}");
+    }
+    served.stop();
+}
+
 /// Started with room for so many descriptors.
 fn with_descriptors(count: u32, command: &Command) -> Command {
     let mut shell = Command::new("sh");

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
-use common::{PATIENCE, PROGRAM};
+use common::{PATIENCE, PROGRAM, Served};
 use operated::{Load, Place, connect, eventually, get, page, reload, settle};
 use sluicegate_testkit::process::{Child, Signal};
 
@@ -79,6 +79,29 @@ fn new_addresses_are_listened_on_and_old_ones_left_but_not_their_connections() {
     TcpListener::bind(served.address).unwrap();
     assert_eq!(get(&mut first, false).unwrap().0, "two".repeat(200));
     served.stop();
+}
+
+#[test]
+fn an_address_that_this_process_is_in_the_way_of_is_told_as_such() {
+    let place = Place::new();
+    let program = place.program();
+    // For all addresses, and for one of them; `port` is the kernel's choice.
+    for (first, then) in [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("[::]", "[::1]")] {
+        let port = port("[::]:0");
+        let [first, then] = [first, then].map(|address| format!("{address}:{port}"));
+        place.write(&place.config(&[&first], "one", ""));
+        let mut served = Served::by(place.command_of(&program));
+        place.write(&place.config(&[&then], "two", ""));
+        let says = format!("this process listens on {first}");
+        let told = reload(&mut served.child);
+        assert!(told.contains("not reloaded") && told.contains(&says), "{told}");
+        served.child.signal(Signal::USR2).unwrap();
+        served.child.wait_for_line(|line| line.contains("not upgraded"), PATIENCE).unwrap();
+        let output = served.child.output();
+        assert!(!output.contains("another program"), "{output}");
+        assert!(output.matches(&says).count() >= 2, "{output}");
+        served.stop();
+    }
 }
 
 #[test]

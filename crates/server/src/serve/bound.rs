@@ -62,8 +62,24 @@ fn at_first() -> SocketLimits {
     }
 }
 
-/// Listens on `address`, with an inherited socket if there is one.
-pub(super) fn open(address: SocketAddr, whom: For, inherited: &mut Inherited) -> Result<Bound> {
+/// What is known of this process when an address is to be listened on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Situation<'a> {
+    /// What operators look at is at it.
+    pub(super) admin: Option<&'a Arc<Bound>>,
+    /// It began as another user, who may have been allowed more.
+    pub(super) has_become_user: bool,
+}
+
+/// Listens on `address`, with an inherited socket if there is one. On those of
+/// `open_already` this process listens.
+pub(super) fn open(
+    address: SocketAddr,
+    whom: For,
+    open_already: &[Arc<Bound>],
+    inherited: &mut Inherited,
+    situation: Situation<'_>,
+) -> Result<Bound> {
     let bound = match inherited.claim(address, whom) {
         Ok(Some(bound)) => Ok(bound),
         Ok(None) => {
@@ -73,7 +89,22 @@ pub(super) fn open(address: SocketAddr, whom: For, inherited: &mut Inherited) ->
     };
     bound.map_err(|error| {
         let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "; another program has it",
+            io::ErrorKind::AddrInUse => {
+                let mut ours = open_already.iter().chain(situation.admin);
+                let ours = ours.find(|bound| overlap(bound.address, address, &bound.socket));
+                let ours = ours.map(|bound| bound.address);
+                match ours.or_else(|| inherited.overlapping(address)) {
+                    Some(ours) => &format!(
+                        "; this process listens on {ours}, and from one to the other is a matter \
+                         of a restart"
+                    ),
+                    None => "; another program has it",
+                }
+            }
+            io::ErrorKind::PermissionDenied if situation.has_become_user => {
+                "; ports below 1024 need CAP_NET_BIND_SERVICE or root, which this process has \
+                 given up for `user`: a restart takes the address before that"
+            }
             io::ErrorKind::PermissionDenied => {
                 "; ports below 1024 need CAP_NET_BIND_SERVICE or root"
             }
@@ -84,12 +115,29 @@ pub(super) fn open(address: SocketAddr, whom: For, inherited: &mut Inherited) ->
     })
 }
 
+/// Whether a listener at `open` keeps another one from `wanted`: it is one for
+/// all addresses, or that is to be.
+pub(super) fn overlap(open: SocketAddr, wanted: SocketAddr, socket: &OwnedFd) -> bool {
+    let is_one_family = open.is_ipv4() == wanted.is_ipv4();
+    let is_for_all = open.ip().is_unspecified() || wanted.ip().is_unspecified();
+    // Ours for all of IPv6 are for that alone; one of a service manager may
+    // have IPv4 as well.
+    let has_both = || {
+        open.is_ipv6()
+            && open.ip().is_unspecified()
+            && !os::inherit::is_ipv6_only(socket.as_fd()).unwrap_or(true)
+    };
+    open.port() == wanted.port()
+        && (open.ip() == wanted.ip() || (is_for_all && (is_one_family || has_both())))
+}
+
 /// Listeners for `addresses`, and those of a service manager. What is open
 /// already stays as it is. When one fails nothing has changed.
 pub(super) fn open_all(
     addresses: &[SocketAddr],
     open_already: &[Arc<Bound>],
     inherited: &mut Inherited,
+    situation: Situation<'_>,
 ) -> Result<Vec<Arc<Bound>>> {
     let mut all: Vec<Arc<Bound>> = Vec::with_capacity(addresses.len());
     let mut activated: Vec<Arc<Bound>> = Vec::new();
@@ -101,7 +149,7 @@ pub(super) fn open_all(
         }
         let bound = match open_already.iter().find(serves) {
             Some(bound) => Arc::clone(bound),
-            None => Arc::new(open(address, For::Clients, inherited)?),
+            None => Arc::new(open(address, For::Clients, open_already, inherited, situation)?),
         };
         if bound.is_activated {
             activated.push(Arc::clone(&bound));

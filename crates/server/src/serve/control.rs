@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use sluicegate::os::{Signal, Signals};
 
-use super::bound::{Bound, contains, open_all};
+use super::bound::{Bound, Situation, contains, open_all};
 use super::generation::Newest;
 use super::inherit::Inherited;
 use super::notify::Notify;
@@ -140,7 +140,9 @@ impl<S: Subject> Control<S> {
             plan.addresses.clear();
         }
         let mut none = Inherited::default();
-        let bound = open_all(&plan.addresses, &before.bound, &mut none)?;
+        let has_become_user = self.plan.user.is_some();
+        let situation = Situation { admin: self.admin.as_ref(), has_become_user };
+        let bound = open_all(&plan.addresses, &before.bound, &mut none, situation)?;
         let gone = before.bound.iter().filter(|bound_before| !contains(&bound, bound_before));
         let gone: Vec<_> = gone.map(Arc::clone).collect();
         let new = bound.iter().filter(|bound| !contains(&before.bound, bound));

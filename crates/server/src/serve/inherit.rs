@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sluicegate::os;
 
-use super::bound::Bound;
+use super::bound::{Bound, overlap};
 use crate::log::tell;
 
 /// The first descriptor that a service manager passes.
@@ -131,6 +131,17 @@ impl Inherited {
             Some(at) => self.listeners.swap_remove(at).bound(wanted).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Where one that nobody has claimed is in the way of `wanted`.
+    pub(super) fn overlapping(&self, wanted: SocketAddr) -> Option<SocketAddr> {
+        let in_the_way = |it: &&Listener| overlap(it.address, wanted, &it.socket);
+        self.listeners.iter().find(in_the_way).map(|listener| listener.address)
+    }
+
+    /// Whether this process follows another one in an upgrade.
+    pub(super) fn is_successor(&self) -> bool {
+        self.predecessor.is_some()
     }
 
     /// Those from a service manager that nobody has claimed. What the process

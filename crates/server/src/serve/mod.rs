@@ -33,7 +33,7 @@ use sluicegate::{LocalityRule, SendContext, Strategy};
 use sluicegate_http::{Handler, Limits};
 
 use self::balance::Balance;
-use self::bound::{Bound, open, open_all};
+use self::bound::{Bound, Situation, open, open_all};
 use self::control::{Control, End, status};
 use self::generation::Newest;
 use self::inherit::{For, Inherited};
@@ -214,15 +214,18 @@ pub(crate) fn run<S: Subject>(start: Start<S>) -> Result<()> {
     let _ = raise_descriptors();
     let notify = Notify::from_environment();
     let mut inherited = Inherited::from_environment();
+    let has_become_user = plan.user.is_some() && inherited.is_successor();
+    let mut situation = Situation { admin: None, has_become_user };
     let admin_bound = match plan.admin {
-        Some(address) => Some(Arc::new(open(address, For::Admin, &mut inherited)?)),
+        Some(address) => Some(Arc::new(open(address, For::Admin, &[], &mut inherited, situation)?)),
         None => None,
     };
     // What operators look at may have taken the only one.
     if plan.is_default_address && inherited.is_activated() {
         plan.addresses.clear();
     }
-    let bound = open_all(&plan.addresses, &[], &mut inherited)?;
+    situation.admin = admin_bound.as_ref();
+    let bound = open_all(&plan.addresses, &[], &mut inherited, situation)?;
     if bound.is_empty() {
         bail!("there is no address to listen on");
     }
