@@ -201,6 +201,7 @@ impl<'a> Soak<'a> {
             self.look();
             std::thread::sleep(Duration::from_millis(100));
         }
+        self.look();
         assert!(self.crowds.seen().turned_away > before, "nobody was turned away");
         // A reload opens directories: it may find no descriptor for them, and then
         // nothing changes. Those with a connection are served either way.
@@ -266,8 +267,8 @@ impl<'a> Soak<'a> {
         let metrics = self.look();
         let honest = self.honest.take().unwrap().finish();
 
-        let refused = self.crowds.seen().refused;
-        assert_eq!(refused, 0, "connections refused while a process served");
+        let seen = self.crowds.seen();
+        assert_eq!(seen.refused, 0, "connections refused while a process served");
 
         // An end with clients that keep it from ending.
         self.crowds.resize(Sizes { never: 100, slow: 50, silent: 100, ..Sizes::default() });
@@ -275,7 +276,6 @@ impl<'a> Soak<'a> {
         let begin = Instant::now();
         self.site.signal(Signal::TERM);
         self.ends(pid, begin);
-        let seen = self.crowds.seen();
         self.print(&honest, most, after, seen);
         self.check(&honest, most, after, &metrics);
         assert!(seen.whole > 0, "half-closers get their answers: {seen:?}");
