@@ -44,6 +44,8 @@ pub struct Told {
     /// The same of large ones.
     pub large: Vec<Duration>,
     pub connections: u64,
+    /// Requests on kept connections that were closed before the answer's first byte.
+    pub asked_anew: u64,
 }
 
 /// Honest clients, half of which keep their connections.
@@ -132,6 +134,7 @@ fn ask(server: SocketAddr, client: usize, shared: &Shared) -> Result<Told, Strin
             let (number, took) = (told.asked, begin.elapsed());
             format!("client {client}, request {number} for {name}, after {took:?}: {what}")
         };
+        let was_kept = kept.is_some();
         let mut stream = match kept.take() {
             Some(stream) => stream,
             None => {
@@ -147,8 +150,18 @@ fn ask(server: SocketAddr, client: usize, shared: &Shared) -> Result<Told, Strin
         let request = format!(
             "GET /{name}?honest={client}-{number}. HTTP/1.1\r\nHost: {name}.test\r\n{close}\r\n"
         );
-        stream.write_all(request.as_bytes()).map_err(|error| fail(&error))?;
-        let goes_on = read(&mut stream, length, &mut buffer).map_err(|error| fail(&error))?;
+        let sent = stream.write_all(request.as_bytes()).map_err(|error| (error.to_string(), false));
+        let goes_on = match sent.and_then(|()| read(&mut stream, length, &mut buffer)) {
+            Ok(goes_on) => goes_on,
+            // RFC 9112 section 9.3.1: a connection may be closed at any time while it
+            // waits for a request, and who meets that asks anew. Here it takes a
+            // client that was stalled for the whole grace of an upgrade.
+            Err((_, false)) if was_kept => {
+                told.asked_anew += 1;
+                continue;
+            }
+            Err((error, _)) => return Err(fail(&error)),
+        };
         let times = if length == LARGE { &mut told.large } else { &mut told.times };
         times.push(begin.elapsed());
         told.asked += 1;
@@ -159,16 +172,23 @@ fn ask(server: SocketAddr, client: usize, shared: &Shared) -> Result<Told, Strin
     Ok(told)
 }
 
-/// Reads one answer; returns whether the connection goes on.
-fn read(stream: &mut TcpStream, length: usize, buffer: &mut [u8]) -> Result<bool, String> {
+/// Reads one answer; returns whether the connection goes on. With an error: whether
+/// any of the answer had come.
+fn read(stream: &mut TcpStream, length: usize, buffer: &mut [u8]) -> Result<bool, (String, bool)> {
     let mut head = Vec::new();
     let mut verifier = Verifier::new(SEED, 0);
     let mut goes_on = None;
     while goes_on.is_none() || verifier.position() < length as u64 {
         let count = match stream.read(buffer) {
-            Ok(0) => return Err(format!("closed after {} bytes of content", verifier.position())),
+            Ok(0) => {
+                let position = verifier.position();
+                let any = position > 0 || !head.is_empty();
+                return Err((format!("closed after {position} bytes of content"), any));
+            }
             Ok(count) => count,
-            Err(error) => return Err(error.to_string()),
+            Err(error) => {
+                return Err((error.to_string(), verifier.position() > 0 || !head.is_empty()));
+            }
         };
         let mut content = &buffer[..count];
         let beginning;
@@ -180,14 +200,14 @@ fn read(stream: &mut TcpStream, length: usize, buffer: &mut [u8]) -> Result<bool
             let head = String::from_utf8_lossy(&head);
             let announced = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
             if !head.starts_with("HTTP/1.1 200 ") || announced != Some(&*length.to_string()) {
-                return Err(format!("an answer of another kind: {head}"));
+                return Err((format!("an answer of another kind: {head}"), true));
             }
             goes_on = Some(!head.contains("\r\nConnection: close\r\n"));
         }
-        verifier.update(content).map_err(|mismatch| mismatch.to_string())?;
+        verifier.update(content).map_err(|mismatch| (mismatch.to_string(), true))?;
     }
     if verifier.position() > length as u64 {
-        return Err(format!("{} bytes of {length}", verifier.position()));
+        return Err((format!("{} bytes of {length}", verifier.position()), true));
     }
     Ok(goes_on == Some(true))
 }

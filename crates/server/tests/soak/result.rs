@@ -40,6 +40,7 @@ impl Soak<'_> {
         let large = told.iter().flat_map(|told| told.large.iter().copied());
         let asked: u64 = told.iter().map(|told| told.asked).sum();
         let connections: u64 = told.iter().map(|told| told.connections).sum();
+        let anew: u64 = told.iter().map(|told| told.asked_anew).sum();
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MIB);
         let pages = |pages: u64| format!("{pages} pages ({})", mib(pages * PAGE));
         let before = self.before;
@@ -56,7 +57,7 @@ impl Soak<'_> {
         println!("log rotations         {}", self.site.rotations());
         println!("upgrades              {}", self.site.upgrades);
         println!("drains                {:.1?}", self.drains);
-        println!("honest requests       {asked} on {connections} connections");
+        println!("honest requests       {asked} on {connections} connections, {anew} asked anew");
         let (half, most_of) = (quantile(&times, 0.5), quantile(&times, 0.99));
         let longest = times.last().copied().unwrap_or_default();
         println!("honest latency        p50 {half:.1?}, p99 {most_of:.1?}, max {longest:.1?}");
