@@ -25,7 +25,7 @@ pub(crate) fn serve(directory: &Path, options: Options, plan: Plan) -> Result<()
     // Opened here so that a mistake is told before anything listens.
     let sites = Sites::of_directory(directory, options, plan.workers)?;
     let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    let log = Log::open(plan.access_log.as_ref(), None, None)?;
+    let log = Log::open(plan.access_log.as_ref(), None)?;
     let name = path.display().to_string();
     let subject = Arc::new(Served { name, needs_local: false, sites, log });
     let (stats, open) = (plan.stats(), Box::new(|| Ok(subject)));
@@ -43,9 +43,9 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let path = config.path.clone();
     let plan = plan(&config);
     let (workers, stats) = (plan.workers, plan.stats());
-    let log = Log::open(config.access_log.as_ref(), config.user.as_deref(), None)?;
+    create_log(&config)?;
     let open = move || {
-        let opened = look_again(&config).and_then(|()| Served::of(&config, workers, None, log));
+        let opened = look_again(&config).and_then(|()| Served::open(&config, workers, None));
         match &config.user {
             Some(user) => opened.with_context(|| format!("as user `{user}`")),
             None => opened,
@@ -60,11 +60,22 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     };
     let reload = move |before: &Arc<Served>| {
         let config = config::load(&path)?;
+        create_log(&config)?;
         // As many workers as there are: that cannot change.
         Ok((Served::open(&config, workers, Some(before))?, self::plan(&config)))
     };
     let (reload, admin) = (Some(Box::new(reload) as _), Some(Box::new(admin) as _));
     serve::run(Start { prepared, plan, open: Box::new(open), stats, reload, admin })
+}
+
+/// Makes the access log for the user that the process is to become, who may
+/// not make one in its directory.
+fn create_log(config: &Config) -> Result<()> {
+    let (Some(log), Some(user)) = (&config.access_log, &config.user) else { return Ok(()) };
+    match serve::owner(user)? {
+        Some(owner) => AccessLog::create(log, owner),
+        None => Ok(()),
+    }
 }
 
 /// Root has read the configuration; who the process is now is to read it at a
@@ -124,18 +135,11 @@ struct Log {
 
 impl Log {
     /// The log that is asked for: the one from before if that is the same.
-    fn open(
-        said: Option<&config::AccessLog>,
-        user: Option<&str>,
-        before: Option<&Log>,
-    ) -> Result<Option<Self>> {
+    fn open(said: Option<&config::AccessLog>, before: Option<&Log>) -> Result<Option<Self>> {
         let Some(said) = said else { return Ok(None) };
         let log = match before {
             Some(before) if before.said == *said => Arc::clone(&before.log),
-            _ => {
-                let owner = user.map(serve::owner).transpose()?.flatten();
-                AccessLog::open(said, owner)?
-            }
+            _ => AccessLog::open(said)?,
         };
         Ok(Some(Log { said: said.clone(), log }))
     }
@@ -143,23 +147,11 @@ impl Log {
 
 impl Served {
     fn open(config: &Config, workers: usize, before: Option<&Served>) -> Result<Arc<Self>> {
-        let log = Log::open(
-            config.access_log.as_ref(),
-            config.user.as_deref(),
-            before.and_then(|before| before.log.as_ref()),
-        )?;
-        Self::of(config, workers, before, log)
-    }
-
-    fn of(
-        config: &Config,
-        workers: usize,
-        before: Option<&Served>,
-        log: Option<Log>,
-    ) -> Result<Arc<Self>> {
         let sites = Sites::open(config, workers, before.map(|before| &*before.sites))?;
         let name = config.path.display().to_string();
         let needs_local = config.sites.iter().any(|site| !site.listen.is_empty());
+        let before = before.and_then(|before| before.log.as_ref());
+        let log = Log::open(config.access_log.as_ref(), before)?;
         Ok(Arc::new(Served { name, needs_local, sites, log }))
     }
 }

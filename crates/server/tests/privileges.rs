@@ -5,16 +5,27 @@ mod common;
 mod operated;
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
 
 use common::PATIENCE;
-use operated::{Place, eventually};
+use operated::{Place, eventually, page};
 use sluicegate_testkit::need::Need;
-use sluicegate_testkit::process::Child;
+use sluicegate_testkit::process::{Child, Signal};
 use sluicegate_testkit::require;
 
 /// `nobody`, by its number: every system has it.
 const NOBODY: u32 = 65534;
+
+fn with_log(place: &Place, log: &Path) -> String {
+    let more = format!("{}\naccess_log = {{ path = {log:?} }}", user());
+    place.config(&["127.0.0.1:0"], "one", &more)
+}
+
+fn owner(path: &Path) -> (u32, u32) {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    (metadata.uid(), metadata.gid())
+}
 
 fn user() -> String {
     format!("user = \"{NOBODY}:{NOBODY}\"")
@@ -58,4 +69,50 @@ fn what_only_root_can_read_is_told_at_the_start() {
     is_refused(&place, "cannot read `");
     close("config.toml", 0o644);
     place.start().stop();
+}
+
+#[test]
+fn a_log_that_is_a_link_gives_nothing_away() {
+    require!(Need::Root);
+    let place = Place::new();
+    // Of the user, who may put there what it likes.
+    let logs = place.path("logs");
+    fs::create_dir(&logs).unwrap();
+    chown(&logs, Some(NOBODY), Some(NOBODY)).unwrap();
+    let (secret, missing) = (place.path("secret"), place.path("missing"));
+    fs::write(&secret, "root's").unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    symlink(&secret, logs.join("link")).unwrap();
+    fs::hard_link(&secret, logs.join("hard")).unwrap();
+    symlink(&missing, logs.join("dangling")).unwrap();
+    for name in ["link", "hard", "dangling"] {
+        place.write(&with_log(&place, &logs.join(name)));
+        is_refused(&place, "the user that runs the server must be allowed to write it");
+        assert_eq!(owner(&secret), (0, 0), "{name}");
+        assert!(!missing.exists(), "{name}");
+    }
+    assert_eq!(fs::read(&secret).unwrap(), b"root's");
+}
+
+#[test]
+fn a_log_in_a_directory_of_root_is_rotated_by_root() {
+    require!(Need::Root);
+    let place = Place::new();
+    let (log, old) = (place.path("access.log"), place.path("access.log.1"));
+    place.write(&with_log(&place, &log));
+    let mut served = place.start();
+    assert_eq!(owner(&log), (NOBODY, NOBODY));
+    // As `create 0660 root nogroup` of logrotate has it.
+    fs::rename(&log, &old).unwrap();
+    fs::write(&log, "").unwrap();
+    chown(&log, Some(0), Some(NOBODY)).unwrap();
+    fs::set_permissions(&log, Permissions::from_mode(0o660)).unwrap();
+    served.child.signal(Signal::USR1).unwrap();
+    eventually("a line is in the new file", || {
+        page(served.address);
+        fs::metadata(&log).unwrap().len() > 0
+    });
+    assert_eq!(owner(&log), (0, NOBODY));
+    assert!(!served.child.output().contains("cannot open"), "{}", served.child.output());
+    served.stop();
 }

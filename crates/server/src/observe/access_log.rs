@@ -101,18 +101,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn name(to: &LogTo) -> String {
+    match to {
+        LogTo::Stdout => "the access log on standard output".to_owned(),
+        LogTo::File(path) => format!("the access log {}", path.display()),
+    }
+}
+
 impl AccessLog {
-    /// Opens the log, and gives a file to `owner`, so that it can be opened again
-    /// when the process has become somebody else.
+    /// Makes the file where there is none yet, and gives it to `owner`: for root,
+    /// in a directory in which who is to open it may make none.
+    ///
+    /// # Errors
+    /// When it was made and cannot be given away.
+    pub(crate) fn create(config: &config::AccessLog, owner: Owner) -> Result<()> {
+        let LogTo::File(path) = &config.to else { return Ok(()) };
+        output::create(path, owner)
+            .with_context(|| format!("cannot give {} to who writes it", name(&config.to)))
+    }
+
+    /// Opens the log. Call it as who opens it again after a rotation, so that
+    /// what keeps that one from it is told at once.
     ///
     /// # Errors
     /// What keeps it from being opened, for the operator.
-    pub(crate) fn open(config: &config::AccessLog, owner: Option<Owner>) -> Result<Arc<Self>> {
-        let name = match &config.to {
-            LogTo::Stdout => "the access log on standard output".to_owned(),
-            LogTo::File(path) => format!("the access log {}", path.display()),
-        };
-        let output = Output::open(&config.to, owner).map_err(|error| {
+    pub(crate) fn open(config: &config::AccessLog) -> Result<Arc<Self>> {
+        let name = name(&config.to);
+        let output = Output::open(&config.to).map_err(|error| {
             let hint = match error.kind() {
                 std::io::ErrorKind::NotFound => "; its directory must exist",
                 std::io::ErrorKind::PermissionDenied => {

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::path::Path;
 
 use super::Owner;
 use crate::config::LogTo;
@@ -15,7 +16,6 @@ const MODE: u32 = 0o640;
 #[derive(Debug)]
 pub(super) struct Output {
     to: LogTo,
-    owner: Option<Owner>,
     file: File,
     /// Bytes at the end of the file that are the beginning of a line whose
     /// rest was not taken.
@@ -23,9 +23,8 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn open(to: &LogTo, owner: Option<Owner>) -> io::Result<Self> {
-        let file = open(to, owner)?;
-        Ok(Output { to: to.clone(), owner, file, torn: 0 })
+    pub(super) fn open(to: &LogTo) -> io::Result<Self> {
+        Ok(Output { to: to.clone(), file: open(to)?, torn: 0 })
     }
 
     /// Writes as much of `piece`, which are whole lines, from `from` on as the
@@ -74,7 +73,7 @@ impl Output {
 
     /// The path opened anew.
     pub(super) fn reopened(&self) -> io::Result<Self> {
-        Output::open(&self.to, self.owner)
+        Output::open(&self.to)
     }
 
     /// Whether that is another file than this.
@@ -88,18 +87,22 @@ pub(super) fn line_start(piece: &[u8], at: usize) -> usize {
     piece[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
 }
 
-fn open(to: &LogTo, owner: Option<Owner>) -> io::Result<File> {
+fn open(to: &LogTo) -> io::Result<File> {
     match to {
         // A view of its own, past the standard library's buffer.
         LogTo::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
-        LogTo::File(path) => {
-            let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path)?;
-            if let Some((user, group)) = owner
-                && file.metadata()?.is_file()
-            {
-                fchown(&file, Some(user), Some(group))?;
-            }
-            Ok(file)
-        }
+        LogTo::File(path) => OpenOptions::new().append(true).create(true).mode(MODE).open(path),
+    }
+}
+
+/// Makes the file, if nothing has its name, and gives it to `owner`.
+///
+/// What is there already is neither followed nor given away: in a directory of
+/// the owner's it may be a link to anything.
+pub(super) fn create(path: &Path, (user, group): Owner) -> io::Result<()> {
+    match OpenOptions::new().append(true).create_new(true).mode(MODE).open(path) {
+        Ok(file) => fchown(&file, Some(user), Some(group)),
+        // Whether that is in the way is told by who opens it.
+        Err(_) => Ok(()),
     }
 }

@@ -20,7 +20,7 @@ fn config(path: &Path) -> config::AccessLog {
 }
 
 fn open(path: &Path) -> Arc<AccessLog> {
-    AccessLog::open(&config(path), None).unwrap()
+    AccessLog::open(&config(path)).unwrap()
 }
 
 fn head(number: usize) -> RequestHead {
@@ -153,10 +153,10 @@ fn a_path_that_cannot_be_opened_anew_leaves_the_old_file_in_use() {
 fn a_log_that_cannot_be_opened_is_said_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing/log");
-    let error = AccessLog::open(&config(&missing), None).unwrap_err().to_string();
+    let error = AccessLog::open(&config(&missing)).unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot open the access log {}: ", missing.display())));
     assert!(error.ends_with("; its directory must exist"), "{error}");
-    assert!(AccessLog::open(&config(directory.path()), None).is_err(), "a directory");
+    assert!(AccessLog::open(&config(directory.path())).is_err(), "a directory");
 }
 
 #[test]
