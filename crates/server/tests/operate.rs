@@ -174,6 +174,23 @@ fn log_files_are_opened_anew_and_every_request_has_its_line() {
 }
 
 #[test]
+fn a_log_that_cannot_be_opened_anew_is_told_with_the_reason() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("logs")).unwrap();
+    let log = place.path("logs/access.log");
+    let more = format!("access_log = {{ path = {log:?} }}");
+    place.write(&place.config(&["127.0.0.1:0"], "one", &more));
+    let mut served = place.start();
+    std::fs::rename(place.path("logs"), place.path("moved")).unwrap();
+    served.child.signal(Signal::USR1).unwrap();
+    let line = served.child.wait_for_line(|line| line.contains("anew"), PATIENCE).unwrap();
+    let says = "sluicegate: cannot open the access log";
+    let reason = "anew, the old file is written on: No such file or directory (os error 2)";
+    assert_eq!(line, format!("{says} {} {reason}", log.display()));
+    served.stop();
+}
+
+#[test]
 fn operators_see_reloads_and_refusals() {
     let place = Place::new();
     let admin = "admin = \"127.0.0.1:0\"";

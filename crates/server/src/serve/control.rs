@@ -184,7 +184,7 @@ impl<S: Subject> Control<S> {
 
     fn reopen_logs(&self) {
         if let Err(error) = self.newest.get().subject.reopen_logs() {
-            tell(format_args!("cannot open a log anew, the old file is written to: {error}"));
+            tell(format_args!("{error:#}"));
         }
     }
 
