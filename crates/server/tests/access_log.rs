@@ -340,17 +340,28 @@ impl Drop for Ended {
 }
 
 #[test]
-fn standard_output_takes_lines_and_may_end() {
+fn standard_output_takes_lines_alone_and_may_end() {
     let tree = tree();
     let mut command = command(&tree, Path::new("-"), "format = \"json\"");
-    let mut child = Ended(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    let announced = lines.next().unwrap().unwrap();
+    let told = tree.join("told");
+    command.stdout(Stdio::piped()).stderr(std::fs::File::create(&told).unwrap());
+    let mut child = Ended(command.spawn().unwrap());
+    let start = Instant::now();
+    let announced = loop {
+        let told = std::fs::read_to_string(&told).unwrap();
+        if let Some(line) = told.lines().find(|line| line.starts_with("Serving ")) {
+            break line.to_owned();
+        }
+        assert!(start.elapsed() < PATIENCE, "not said on standard error: {told}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
     let address = announced.split("http://").nth(1).unwrap().split_whitespace().next().unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     exchange(&mut stream, "/small", 1024);
-    let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let line: Value = serde_json::from_str(&line).expect(&line);
     assert_eq!(line["target"], "/small");
     // Its reader goes; the server stays.
     drop(lines);

@@ -42,7 +42,7 @@ use self::reserve::Reserve;
 use self::shutdown::Shutdown;
 use self::upgrade::Program;
 use self::worker::Common;
-use crate::config::AccessLog;
+use crate::config::{AccessLog, LogTo};
 use crate::log::tell;
 use crate::observe::Stats;
 
@@ -252,7 +252,7 @@ pub(crate) fn run<S: Subject>(start: Start<S>) -> Result<()> {
     });
     let threads = start_workers(&newest, &common)?;
     let first = newest.get();
-    announce(&first.bound, &first.subject.name(), plan.workers, admin_bound.as_deref());
+    announce(&first.bound, &first.subject.name(), &plan, admin_bound.as_deref());
     let status = status(&first.subject.name(), first.bound.len());
     match inherited.predecessor() {
         // It tells the service manager, which listens to it alone.
@@ -330,9 +330,15 @@ fn start_workers<S: Subject>(
     Ok(threads)
 }
 
-fn announce(listeners: &[Arc<Bound>], subject: &str, workers: usize, admin: Option<&Bound>) {
+fn announce(listeners: &[Arc<Bound>], subject: &str, plan: &Plan, admin: Option<&Bound>) {
     use std::io::Write;
-    let mut out = io::stdout().lock();
+    let log = plan.access_log.as_ref().map(|log| &log.to);
+    let mut out: Box<dyn Write> = match log {
+        // Who reads the log there reads nothing else.
+        Some(LogTo::Stdout) => Box::new(io::stderr().lock()),
+        _ => Box::new(io::stdout().lock()),
+    };
+    let workers = plan.workers;
     let threads = if workers == 1 { "1 worker" } else { &format!("{workers} workers") };
     for bound in listeners.iter().take(NAMED) {
         // A closed standard output is no reason not to serve.
