@@ -260,6 +260,94 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
+fn a_second_signal_leaves_no_line_of_the_log_behind() {
+    let place = Place::new();
+    std::fs::write(place.path("one/large"), vec![7; 30_000_000]).unwrap();
+    let log = place.path("access.log");
+    place.write(&place.config(&["127.0.0.1:0"], "one", &format!("access_log.path = {log:?}")));
+    let mut served = place.start();
+    let mut slow = connect(served.address);
+    slow.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    slow.read_exact(&mut [0; 1000]).unwrap();
+    let mut kept = connect(served.address);
+    for _ in 0..30 {
+        get(&mut kept, false).unwrap();
+    }
+    served.child.terminate().unwrap();
+    let told = |line: &str| line.contains("finishing open connections");
+    served.child.wait_for_line(told, PATIENCE).unwrap();
+    served.child.terminate().unwrap();
+    assert_eq!(served.child.wait_timeout(PATIENCE).unwrap().code(), Some(130));
+    // The line of the last answer may come after it.
+    let lines = std::fs::read_to_string(log).unwrap().lines().count();
+    assert!((29..=30).contains(&lines), "{lines}");
+}
+
+#[test]
+fn log_files_are_opened_anew_during_the_drain_as_well() {
+    let place = Place::new();
+    std::fs::write(place.path("one/large"), vec![7; 30_000_000]).unwrap();
+    let log = place.path("access.log");
+    place.write(&place.config(&["127.0.0.1:0"], "one", &format!("access_log.path = {log:?}")));
+    let mut served = place.start();
+    let mut slow = connect(served.address);
+    slow.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    slow.read_exact(&mut [0; 1000]).unwrap();
+    served.child.terminate().unwrap();
+    let told = |line: &str| line.contains("finishing open connections");
+    served.child.wait_for_line(told, PATIENCE).unwrap();
+    std::fs::rename(&log, place.path("access.log.1")).unwrap();
+    served.child.signal(Signal::USR1).unwrap();
+    eventually("the log has its name again", || log.exists());
+    slow.read_to_end(&mut Vec::new()).unwrap();
+    assert!(served.child.wait_timeout(PATIENCE).unwrap().success());
+    assert!(std::fs::read_to_string(log).unwrap().contains("/large"));
+}
+
+/// A process that ends with this, whatever it waits for.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_log_that_takes_nothing_keeps_nobody_from_being_obeyed() {
+    let place = Place::new();
+    let address = format!("127.0.0.77:{}", port("127.0.0.77:0"));
+    let config = |version: &str| place.config(&[&address], version, "access_log.path = \"-\"");
+    place.write(&config("one"));
+    // Nobody reads its standard output.
+    let mut command = place.command();
+    let told = place.path("told");
+    command.stdout(std::process::Stdio::piped()).stderr(std::fs::File::create(&told).unwrap());
+    let child = Killed(command.spawn().unwrap());
+    let address: SocketAddr = address.parse().unwrap();
+    eventually("it serves", || TcpStream::connect(address).is_ok());
+    // More than a pipe takes.
+    let mut kept = connect(address);
+    for _ in 0..1000 {
+        get(&mut kept, false).unwrap();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    place.write(&config("two"));
+    let pid = rustix::process::Pid::from_child(&child.0);
+    let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
+    signal(Signal::USR1);
+    // So that they are not taken together.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    signal(Signal::HUP);
+    let told = || std::fs::read_to_string(&told).unwrap();
+    eventually("it is told that the log waits", || told().contains("is not open anew"));
+    let first = told();
+    let at = |text: &str| first.find(text).unwrap_or(usize::MAX);
+    assert!(at(": reloaded: ") < at("is not open anew"), "{first}");
+}
+
+#[test]
 fn both_families_of_addresses_have_listeners_of_their_own() {
     let place = Place::new();
     let port = port("[::]:0");

@@ -183,9 +183,7 @@ impl<S: Subject> Control<S> {
     }
 
     fn reopen_logs(&self) {
-        if let Err(error) = self.newest.get().subject.reopen_logs() {
-            tell(format_args!("{error:#}"));
-        }
+        reopen_logs(&self.newest.get().subject);
     }
 
     fn start_upgrade(&mut self) {
@@ -231,13 +229,17 @@ impl<S: Subject> Control<S> {
         }
         self.common.shutdown.begin();
         let late = Instant::now() + drain + LATE;
-        let Control { signals, threads, common, admin, .. } = self;
-        drop(admin);
+        let Control { signals, threads, common, admin, newest, .. } = self;
+        let subject = Arc::clone(&newest.get().subject);
+        drop((admin, newest));
         while !threads.iter().all(JoinHandle::is_finished) {
             signals.wait(None, Some(LOOK)).context("cannot wait for signals")?;
             while let Some(signal) = signals.next().context("cannot read signals")? {
-                if matches!(signal, Signal::Terminate | Signal::Interrupt) {
-                    std::process::exit(130);
+                match signal {
+                    Signal::Terminate | Signal::Interrupt => leave(&signals, &subject),
+                    // It still writes lines, until the last answer is out.
+                    Signal::User1 => reopen_logs(&subject),
+                    Signal::Hangup | Signal::User2 => {}
                 }
             }
             if Instant::now() > late {
@@ -256,6 +258,41 @@ impl<S: Subject> Control<S> {
         }
         Ok(())
     }
+}
+
+/// Opens logs anew beside what this thread does: their disk may be slow, and
+/// signals and the service manager are not to wait for it.
+fn reopen_logs<S: Subject>(subject: &Arc<S>) {
+    beside(subject, |subject| {
+        if let Err(error) = subject.reopen_logs() {
+            tell(format_args!("{error:#}"));
+        }
+    });
+}
+
+/// Ends the process at once: only what was logged is still written, unless that
+/// takes long, or another signal says that it need not be.
+fn leave<S: Subject>(signals: &Signals, subject: &Arc<S>) -> ! {
+    let flushing = beside(subject, Subject::flush);
+    while flushing.as_ref().is_some_and(|flushing| !flushing.is_finished()) {
+        let is_over = signals.wait(None, Some(LOOK)).is_err()
+            || matches!(signals.next(), Ok(Some(Signal::Terminate | Signal::Interrupt)) | Err(_));
+        if is_over {
+            break;
+        }
+    }
+    std::process::exit(130);
+}
+
+/// Does `work` on a thread of its own, or here if there can be none.
+fn beside<S: Subject>(subject: &Arc<S>, work: fn(&S)) -> Option<JoinHandle<()>> {
+    let theirs = Arc::clone(subject);
+    let builder = std::thread::Builder::new().name("logs".into());
+    let thread = builder.spawn(move || work(&theirs));
+    if thread.is_err() {
+        work(subject);
+    }
+    thread.ok()
 }
 
 /// What is told of the state, in a few words.

@@ -273,21 +273,22 @@ pub(crate) fn run<S: Subject>(start: Start<S>) -> Result<()> {
         threads,
         upgrade: None,
     };
-    let end = control.obey()?;
+    let end = control.obey();
     let subject = Arc::clone(&newest.get().subject);
     drop(newest);
-    if end != End::Asked {
+    if !matches!(end, Ok(End::Asked)) {
         // The one of the new process is asked from now on.
         drop(admin);
         subject.flush();
     }
-    control.finish(end)?;
+    // Also if that fails: what was logged is to be written.
+    let finished = end.and_then(|end| control.finish(end));
     let sent = stats.context.counters.ways();
     tell(format_args!("sent {} bytes: {sent}", sent.total()));
     if let Some(summary) = subject.finish() {
         tell(format_args!("{summary}"));
     }
-    Ok(())
+    finished
 }
 
 /// Starts the workers, and waits until all of them watch their listeners.
