@@ -41,9 +41,27 @@ const PAIRS: [u8; 200] = {
 /// Digits of the largest `u64`.
 const DIGITS: usize = 20;
 
-/// Appends a number in decimal. All places of the digits are copied, and the
-/// length set after that: a copy of constant length is a few stores.
-fn push_number(out: &mut Vec<u8>, mut number: u64) {
+/// Appends a number in decimal: at once where it is short, as parts of addresses
+/// and statuses are.
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    let pair = |number: u64| {
+        let at = 2 * (number % 100) as usize;
+        [PAIRS[at], PAIRS[at + 1]]
+    };
+    match number {
+        0..10 => out.push(b'0' + number as u8),
+        10..100 => out.extend_from_slice(&pair(number)),
+        100..1000 => {
+            let [tens, ones] = pair(number);
+            out.extend_from_slice(&[b'0' + (number / 100) as u8, tens, ones]);
+        }
+        _ => push_long(out, number),
+    }
+}
+
+/// All places of the digits are copied, and the length set after that: a copy of
+/// constant length is a few stores.
+fn push_long(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 2 * DIGITS];
     let mut at = DIGITS;
     while number >= 10 {
