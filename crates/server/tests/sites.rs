@@ -154,6 +154,7 @@ fn routes_act_as_the_configuration_says() {
         files = { root = "app", strip_prefix = "/app" }
         [[site.route]]
         match = "*.php"
+        allow = ["all"]
         files = { root = "php" }
         [[site.route]]
         path = "/old/"
@@ -187,6 +188,41 @@ fn routes_act_as_the_configuration_says() {
     assert_eq!(moved.status, 301);
     assert_eq!(moved.field("Location"), Some("https://h/old/%0D%0AX-Evil%3A%20a?b=c"));
     assert_eq!(moved.field("X-Evil"), None);
+    served.stop();
+}
+
+#[test]
+fn pages_for_errors_keep_the_status() {
+    let place = Place::new(&["www/page", "www/e/403", "www/e/404", "www/e/405", "www/e/416"]);
+    let served = place.run(
+        r#"
+        listen = ["127.0.0.1:0"]
+        [[site]]
+        [[site.route]]
+        path = "/"
+        files = { root = "www", error_pages = { 403 = "e/403", 404 = "e/404", 405 = "e/405", 416 = "e/416" } }
+        [[site.route]]
+        path = "/shut/"
+        deny = ["all"]
+        files = { root = "www", error_pages = { 403 = "e/403" } }
+        "#,
+    );
+    for (head, status) in [
+        ("GET /none HTTP/1.1", 404),
+        ("GET /none HTTP/1.1\r\nRange: bytes=0-1", 404),
+        ("GET /none HTTP/1.1\r\nIf-None-Match: *", 404),
+        ("DELETE /page HTTP/1.1", 405),
+        ("GET /page HTTP/1.1\r\nRange: bytes=99-", 416),
+        ("GET /shut/page HTTP/1.1", 403),
+    ] {
+        let answer = served.ask(head);
+        let page = format!("www/e/{status}");
+        assert_eq!((answer.status, &*answer.content), (status, page.as_bytes()), "{head}");
+        assert_eq!(answer.field("ETag"), None, "{head}");
+    }
+    // As a file that is asked for, it is one like any other.
+    let answer = served.get("/e/404");
+    assert_eq!((answer.status, answer.field("ETag").is_some()), (200, true));
     served.stop();
 }
 
