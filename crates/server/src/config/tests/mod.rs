@@ -85,6 +85,29 @@ fn mistakes_of_whole_configurations_are_told() {
 }
 
 #[test]
+fn fields_that_the_engine_writes_are_neither_added_nor_removed() {
+    let directory = directory();
+    let names = "Server Date Connection Content-Length Transfer-Encoding Keep-Alive date";
+    for name in names.split(' ') {
+        for rule in [
+            format!("add_headers = {{ {name} = \"x\" }}"),
+            format!("remove_headers = [\"{name}\"]"),
+        ] {
+            let at_the_site = format!("[[site]]\n{rule}\n{ROUTE}");
+            let at_the_route = format!("[[site]]\n{ROUTE}{rule}\n");
+            for text in [at_the_site, at_the_route] {
+                let told = told(&read(&text, directory.path()).unwrap_err());
+                let [told] = told.as_slice() else { panic!("{text}: {told:?}") };
+                assert!(
+                    told.contains(&format!("`{name}` is written by the server itself")),
+                    "{told}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_mistake_is_shown_with_its_line() {
     let text = "lisen = []\nworkers = 1.5\nsite = [{}]\n";
     let mistakes = read(text, &std::env::temp_dir()).unwrap_err();
