@@ -9,6 +9,7 @@ mod operated;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use common::{PATIENCE, PROGRAM, Served};
@@ -122,6 +123,27 @@ fn reloads_and_why_they_are_refused_are_shown() {
     place.write(&config(&place, "one"));
     assert!(reload(&mut served.child).contains(": reloaded: "));
     eventually("forgotten", || json(admin)["configuration"]["refused"].is_null());
+    served.stop();
+}
+
+#[test]
+fn a_reload_during_an_upgrade_is_refused_as_others_are() {
+    let place = Place::new();
+    place.write(&config(&place, "one"));
+    let program = place.program();
+    let mut served = Served::by(place.command_of(&program));
+    let admin = served.admin();
+    // A new version that never serves.
+    std::fs::remove_file(&program).unwrap();
+    std::fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    served.child.signal(Signal::USR2).unwrap();
+    let told = |line: &str| line.contains("starting the program anew");
+    served.child.wait_for_line(told, PATIENCE).unwrap();
+    assert!(reload(&mut served.child).contains("an upgrade is under way"));
+    eventually("counted", || json(admin)["reloads"]["refused"] == 1);
+    let why = || json(admin)["configuration"]["refused"]["why"].to_string();
+    eventually("told", || why().contains("an upgrade is under way"));
     served.stop();
 }
 

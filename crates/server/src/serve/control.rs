@@ -105,10 +105,6 @@ impl<S: Subject> Control<S> {
     }
 
     fn reload(&mut self) {
-        if self.upgrade.is_some() {
-            tell(format_args!("not reloaded: an upgrade is under way"));
-            return;
-        }
         self.notify.reloading();
         let stats = Arc::clone(&self.common.stats);
         let status = match self.try_reload() {
@@ -131,6 +127,9 @@ impl<S: Subject> Control<S> {
     }
 
     fn try_reload(&mut self) -> Result<()> {
+        if self.upgrade.is_some() {
+            bail!("an upgrade is under way");
+        }
         let Some(reload) = &mut self.reload else {
             bail!("there is no configuration file to be read");
         };
