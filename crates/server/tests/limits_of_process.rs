@@ -74,8 +74,17 @@ fn who_is_not_root_stays_itself_or_is_told_so() {
     let served = Served::by(as_nobody());
     assert_eq!(page(served.address), "one".repeat(200));
     served.stop();
+    // A group that nobody has named is the affair of who starts it.
+    let mut grouped = as_nobody();
+    let served = Served::by({
+        grouped.gid(1);
+        grouped
+    });
+    served.stop();
+    let other_group = format!("user = \"{NOBODY}:1\"");
     for (more, listen, says) in [
         ("user = \"root\"", "127.0.0.1:0", "only root can"),
+        (&*other_group, "127.0.0.1:0", "cannot take the group"),
         ("", "127.0.0.1:7", "ports below 1024"),
     ] {
         place.write(&place.config(&[listen], "one", more));

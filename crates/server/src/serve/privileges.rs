@@ -19,12 +19,18 @@ struct Account {
 /// it is not to be the user's own. Call it before any thread is started.
 ///
 /// # Errors
-/// No such user or group; not root, and not that user already.
+/// No such user or group; not root, and not that user, with that group if one
+/// is named, already.
 pub(super) fn become_user(user: &str) -> Result<()> {
     let account = find(user)?;
     let (uid, gid) = identity::current();
-    if uid == account.uid && (uid != 0 || gid == account.gid) {
+    // Who starts it as a user may have given that another group than its own.
+    let is_group = gid == account.gid || (uid != 0 && !user.contains(':'));
+    if uid == account.uid && is_group {
         return Ok(());
+    }
+    if uid == account.uid && uid != 0 {
+        bail!("cannot take the group of `{user}`: only root can, and this process has group {gid}");
     }
     if uid != 0 {
         let now = Number(uid);
