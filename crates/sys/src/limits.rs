@@ -29,10 +29,13 @@ pub fn raise_descriptors() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// Whether a call failed for want of a descriptor in this process (`EMFILE`).
+/// Whether a call failed for want of a descriptor in this process (`EMFILE`) or
+/// in the whole system (`ENFILE`).
 #[must_use]
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
+    use rustix::io::Errno;
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    is(Errno::MFILE) || is(Errno::NFILE)
 }
 
 /// A limit of this process: `None` where there is none.
@@ -60,4 +63,19 @@ pub fn descriptors() -> Limit {
 #[must_use]
 pub fn locked_memory() -> Limit {
     limit(Resource::Memlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_or_a_system_without_descriptors_is_told_from_other_trouble() {
+        for (errno, expected) in
+            [(libc::EMFILE, true), (libc::ENFILE, true), (libc::ENOBUFS, false)]
+        {
+            assert_eq!(is_out_of_descriptors(&io::Error::from_raw_os_error(errno)), expected);
+        }
+        assert!(!is_out_of_descriptors(&io::ErrorKind::OutOfMemory.into()));
+    }
 }

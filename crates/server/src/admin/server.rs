@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use sluicegate::{Listener, PipePool, Reactor, SendContext, Socket, Spawner, Worker};
+use sluicegate::{Listener, PipePool, Reactor, SendContext, Socket, Spawner, Worker, os};
 use sluicegate_http::{Endpoints, Limits, Service, Timeouts, serve_between};
 
 use super::answer::Admin;
@@ -22,6 +22,7 @@ use super::history::EVERY;
 use super::sources::Sources;
 use super::spare::Spare;
 use crate::log::tell;
+use crate::serve::Shutdown;
 
 /// Connections at a time; those who look are few, and one more is closed.
 const CONNECTIONS: usize = 256;
@@ -32,11 +33,15 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How long an answer under way may take at the end.
 const END: Duration = Duration::from_secs(1);
 
+/// How long a request may be on its way at the end, before idle connections are
+/// closed.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// The admin server. It ends when this is dropped, which waits until it is
 /// over: a second at most.
 #[derive(Debug)]
 pub(crate) struct Running {
-    stop: Arc<Stop>,
+    stop: Arc<Shutdown>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -56,7 +61,7 @@ impl Drop for Running {
 /// # Errors
 /// No thread, no descriptors.
 pub(crate) fn start(listener: Arc<OwnedFd>, sources: Sources) -> Result<Running> {
-    let stop = Arc::new(Stop::default());
+    let stop = Arc::new(Shutdown::default());
     let (started, is_started) = mpsc::channel();
     let stopped = Arc::clone(&stop);
     let thread = std::thread::Builder::new()
@@ -92,6 +97,8 @@ struct Shared {
     /// Its own: what operators fetch is not counted with what is served.
     context: Arc<SendContext>,
     open: Rc<Cell<usize>>,
+    /// Connections may still come.
+    is_accepting: Cell<bool>,
     spare: Rc<Spare>,
 }
 
@@ -108,7 +115,7 @@ fn limits() -> Limits {
 fn prepare(
     listener: Arc<OwnedFd>,
     sources: Sources,
-    stop: &Arc<Stop>,
+    stop: &Arc<Shutdown>,
 ) -> io::Result<(Worker, Rc<Shared>)> {
     let worker = Worker::new()?;
     let context = SendContext { pipes: PipePool::new(0), ..SendContext::default() };
@@ -118,6 +125,7 @@ fn prepare(
         service: Rc::new(Service::new(Admin::new(sources), limits())),
         context: Arc::new(context),
         open: Rc::default(),
+        is_accepting: Cell::new(true),
         spare: Rc::new(Spare::new()),
     });
     let listener = Listener::new(listener, shared.reactor.clone())?;
@@ -130,8 +138,9 @@ fn prepare(
 }
 
 impl Shared {
-    /// Accepts until the end.
-    async fn accept_all(&self, listener: &Listener<Reactor>, stop: &Stop) {
+    /// Accepts until the end, and then what is already in the queue: what has
+    /// woken this process before wakes no other one that listens here.
+    async fn accept_all(&self, listener: &Listener<Reactor>, stop: &Shutdown) {
         loop {
             let accepted = {
                 let mut accept = pin!(listener.accept());
@@ -142,19 +151,32 @@ impl Shared {
                 .await
             };
             match accepted {
-                None => return,
-                Some(Ok((fd, peer))) if self.open.get() < CONNECTIONS => self.serve(fd, peer),
-                Some(Ok(_)) => {}
+                None => break,
+                Some(Ok((fd, peer))) => self.serve(fd, peer),
                 // It is accepted with a descriptor of ours.
-                Some(Err(error)) if is_out_of_descriptors(&error) && self.spare.let_go() => {}
+                Some(Err(error)) if os::is_out_of_descriptors(&error) && self.spare.let_go() => {}
                 // It stays in the queue.
                 Some(Err(_)) => self.reactor.sleep(EXHAUSTED).await,
             }
             sluicegate::yield_now().await;
         }
+        listener.unwatch();
+        // No more than that may wait, or it would be no end.
+        for _ in 0..CONNECTIONS {
+            match listener.accept_now() {
+                Ok(Some((fd, peer))) => self.serve(fd, peer),
+                Err(error) if os::is_out_of_descriptors(&error) && self.spare.let_go() => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.is_accepting.set(false);
     }
 
+    /// Serves a connection, unless there are too many.
     fn serve(&self, fd: OwnedFd, peer: Option<SocketAddr>) {
+        if self.open.get() >= CONNECTIONS {
+            return;
+        }
         // Without memory for one more watch it closes.
         let Ok(socket) = Socket::with_context(fd, &self.reactor, Arc::clone(&self.context)) else {
             return;
@@ -185,13 +207,15 @@ impl Shared {
     }
 
     /// Until the end has begun, and answers that are under way are out.
-    async fn until(&self, stop: &Stop) {
+    async fn until(&self, stop: &Shutdown) {
         const LOOK: Duration = Duration::from_millis(5);
-        poll_fn(|cx| stop.poll_begun(cx)).await;
+        stop.begun().await;
         self.service.drain();
-        let end = Instant::now() + END;
-        while self.open.get() > 0 && Instant::now() < end {
-            self.reactor.wake_readers();
+        let (idle, end) = (Instant::now() + GRACE, Instant::now() + END);
+        while (self.is_accepting.get() || self.open.get() > 0) && Instant::now() < end {
+            if Instant::now() >= idle {
+                self.reactor.wake_readers();
+            }
             self.reactor.sleep(LOOK).await;
         }
     }
@@ -203,37 +227,5 @@ struct Counted(Rc<Cell<usize>>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
-    }
-}
-
-/// EMFILE and ENFILE: `accept(2)`.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 | 24))
-}
-
-/// Tells the thread that it is to end.
-#[derive(Debug, Default)]
-struct Stop {
-    state: Mutex<(bool, Vec<Waker>)>,
-}
-
-impl Stop {
-    fn begin(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = true;
-        let waiting = std::mem::take(&mut state.1);
-        drop(state);
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.0 {
-            return Poll::Ready(());
-        }
-        if !state.1.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.1.push(cx.waker().clone());
-        }
-        Poll::Pending
     }
 }

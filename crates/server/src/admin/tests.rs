@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +39,15 @@ impl Shown {
         workers: usize,
         configuration: impl Fn() -> Option<Configuration> + Send + 'static,
     ) -> Self {
+        let listener = sluicegate::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self::at(listener, workers, configuration)
+    }
+
+    fn at(
+        listener: Arc<OwnedFd>,
+        workers: usize,
+        configuration: impl Fn() -> Option<Configuration> + Send + 'static,
+    ) -> Self {
         let stats = Stats::new(workers, Arc::new(SendContext::default()));
         let draining = Arc::new(AtomicBool::new(false));
         let (is_draining, counted) = (Arc::clone(&draining), Arc::clone(&stats));
@@ -63,7 +73,6 @@ impl Shown {
             configuration: Box::new(configuration),
             draining: Box::new(move || is_draining.load(Ordering::Relaxed)),
         };
-        let listener = sluicegate::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = sluicegate::os::local_address(&listener).unwrap().unwrap();
         let running = start(listener, sources).unwrap();
         Shown { stats, draining, running, address }
@@ -353,4 +362,36 @@ fn it_ends_when_it_is_told_to_with_connections_open() {
     idle.read_to_end(&mut rest).unwrap();
     drop(silent);
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn who_waits_in_its_queue_at_the_end_is_answered() {
+    // As if another process listened as well, which keeps the queue.
+    let listener = sluicegate::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let busy = move || {
+        let _ = released.recv();
+        Some(configuration())
+    };
+    let shown = Shown::at(Arc::clone(&listener), 1, busy);
+    let request = |target: &str| {
+        let mut stream = connect(shown.address);
+        let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let mut waiting = vec![request("/status.json")];
+    waiting.extend((0..20).map(|_| request("/healthz")));
+    let running = shown.running;
+    let ending = std::thread::spawn(move || drop(running));
+    // Enough for it to have been told.
+    std::thread::sleep(Duration::from_millis(100));
+    drop(release);
+    for stream in &mut waiting {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    ending.join().unwrap();
+    drop(listener);
 }
