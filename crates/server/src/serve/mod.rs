@@ -39,7 +39,7 @@ use self::generation::Newest;
 use self::inherit::{For, Inherited};
 use self::notify::Notify;
 use self::reserve::Reserve;
-use self::shutdown::Shutdown;
+pub(crate) use self::shutdown::Shutdown;
 use self::upgrade::Program;
 use self::worker::Common;
 use crate::config::{AccessLog, LogTo};

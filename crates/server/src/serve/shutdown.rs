@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Says once, to all who wait, that no new connections are to be served.
+/// Says once, to all who wait, that no new connections are to be served: to the tasks of workers, or of
+/// the admin server.
 #[derive(Debug, Default)]
-pub(super) struct Shutdown {
+pub(crate) struct Shutdown {
     begun: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl Shutdown {
     /// Wakes everybody who waits, now and from now on.
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.begun.store(true, Ordering::Release);
         let waiting = std::mem::take(&mut *self.lock());
         for waker in waiting {
@@ -27,11 +28,11 @@ impl Shutdown {
     }
 
     /// Whether it has begun, for who looks now and again.
-    pub(super) fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
 
-    pub(super) fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut waiting = self.lock();
         // Looked at under the lock, so that `begin` either sees this waker or
         // is seen here.
@@ -44,7 +45,7 @@ impl Shutdown {
         Poll::Pending
     }
 
-    pub(super) async fn begun(&self) {
+    pub(crate) async fn begun(&self) {
         poll_fn(|cx| self.poll_begun(cx)).await;
     }
 }
