@@ -116,9 +116,10 @@ impl<S: Subject> Control<S> {
                 serving
             }
             Err(error) => {
+                // Whoever reads the line, or the count, finds the reason.
+                self.state.refused(format!("{error:#}"));
                 stats.reloads_refused.fetch_add(1, Ordering::Relaxed);
                 tell(format_args!("not reloaded, the old configuration goes on: {error:#}"));
-                self.state.refused(format!("{error:#}"));
                 self.reopen_logs();
                 format!("Serving the old configuration; the new one was refused: {error:#}")
             }
