@@ -189,9 +189,9 @@ fn ticks(pid: u32) -> u64 {
 fn without_descriptors_and_without_clients_it_sleeps_and_sees_its_end() {
     let place = Place::new();
     std::fs::write(place.path("one/large"), vec![7; 30_000_000]).unwrap();
-    // A way that needs no descriptors of its own.
-    let copies = "[send]\nstrategy = \"copy\"";
-    place.write(&place.config(&["127.0.0.1:0"], "one", copies));
+    // A way that needs no descriptors of its own, and a long end.
+    let more = "[send]\nstrategy = \"copy\"\n[timeouts]\nsend = \"10m\"\ndrain = \"10m\"";
+    place.write(&place.config(&["127.0.0.1:0"], "one", more));
     let mut served = Served::by(with_descriptors(64, &place.command()));
     // Downloads that are under way hold every descriptor.
     let mut downloads = Vec::new();
