@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 
 use serde::Serialize;
 use serde_json::Value;
+use sluicegate::os::is_out_of_descriptors;
 
 /// What was found, from the operator's side. The names are part of the JSON
 /// report: programs rely on them.
@@ -225,11 +226,4 @@ impl Check {
     pub(super) fn is_fatal(&self) -> bool {
         self.required && self.verdict == Verdict::Missing
     }
-}
-
-/// EMFILE and ENFILE have no stable kind of their own.
-pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }

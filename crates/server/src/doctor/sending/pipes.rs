@@ -2,9 +2,10 @@
 
 use std::io;
 
+use sluicegate::os::is_out_of_descriptors;
 use sluicegate::os::probe::Pipe;
 
-use super::super::check::{Check, Verdict, is_out_of_descriptors};
+use super::super::check::{Check, Verdict};
 use super::super::text;
 use super::check;
 
