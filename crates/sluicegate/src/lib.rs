@@ -81,6 +81,7 @@ pub mod file {
 
 /// What a program around the sockets needs of the host.
 pub mod os {
+    pub use sluicegate_sys::append::{append, is_without_reader};
     pub use sluicegate_sys::clock::{monotonic_micros, process_cpu};
     pub use sluicegate_sys::identity;
     pub use sluicegate_sys::inherit;

@@ -15,6 +15,8 @@ compile_error!(
 #[cfg(target_os = "linux")]
 pub mod affinity;
 #[cfg(target_os = "linux")]
+pub mod append;
+#[cfg(target_os = "linux")]
 pub mod cachestat;
 #[cfg(target_os = "linux")]
 pub mod clock;

@@ -3,8 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
+
+use sluicegate::os::{append, is_without_reader};
 
 use super::Owner;
 use crate::config::LogTo;
@@ -76,6 +78,16 @@ impl Output {
         Output::open(&self.to)
     }
 
+    /// Whether what is written to this comes behind what `before` has taken, and
+    /// is read in one: the same pipe or device.
+    pub(super) fn continues(&self, before: &Output) -> bool {
+        let identity = |output: &Output| {
+            let metadata = output.file.metadata().ok().filter(|metadata| !metadata.is_file());
+            metadata.map(|metadata| (metadata.dev(), metadata.ino()))
+        };
+        identity(self).is_some_and(|ours| identity(before) == Some(ours))
+    }
+
     /// Whether that is another file than this.
     pub(super) fn can_reopen(&self) -> bool {
         self.to != LogTo::Stdout
@@ -91,8 +103,17 @@ fn open(to: &LogTo) -> io::Result<File> {
     match to {
         // A view of its own, past the standard library's buffer.
         LogTo::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
-        LogTo::File(path) => OpenOptions::new().append(true).create(true).mode(MODE).open(path),
+        LogTo::File(path) => append(path, MODE).map_err(|error| {
+            if is_without_reader(&error) && is_fifo(path) {
+                return io::Error::other("it is a pipe that nobody reads");
+            }
+            error
+        }),
     }
+}
+
+fn is_fifo(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
 }
 
 /// Makes the file, if nothing has its name, and gives it to `owner`.

@@ -231,6 +231,52 @@ fn what_does_not_fit_into_the_backlog_is_lost_and_counted() {
     assert_eq!(access.lost() as usize, lost);
 }
 
+fn fifo(path: &Path) {
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_said_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    fifo(&path);
+    let (sender, opened) = mpsc::channel();
+    let of_thread = config(&path);
+    std::thread::spawn(move || sender.send(AccessLog::open(&of_thread).map(drop)));
+    let error = opened.recv_timeout(LONG).expect("it waits").unwrap_err().to_string();
+    assert!(error.ends_with("pipe: it is a pipe that nobody reads"), "{error}");
+}
+
+#[test]
+fn a_pipe_that_is_full_is_opened_anew_and_its_reader_has_whole_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    fifo(&path);
+    // Both ends at once, which does not wait for the other.
+    let mut reader = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    let access = open(&path);
+    let writer = access.writer();
+    const LINES: usize = 2_000;
+    (0..LINES).for_each(|number| log(&writer, number));
+    assert!(!access.flush(), "more than a pipe has room for");
+    access.reopen().unwrap();
+    let end = std::thread::spawn(move || {
+        let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+        while text.iter().filter(|&&byte| byte == b'\n').count() < LINES {
+            let count = std::io::Read::read(&mut reader, &mut buffer).unwrap();
+            text.extend_from_slice(&buffer[..count]);
+        }
+        text
+    });
+    wait("all lines are read", || end.is_finished());
+    assert!(access.finish());
+    let copy = directory.path().join("copy");
+    std::fs::write(&copy, end.join().unwrap()).unwrap();
+    assert!(numbers(&copy).into_iter().eq(0..LINES));
+    assert_eq!(access.lost(), 0);
+}
+
 #[test]
 fn nothing_is_allocated_for_a_line() {
     let directory = tempfile::tempdir().unwrap();

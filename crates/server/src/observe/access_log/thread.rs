@@ -205,7 +205,10 @@ impl Scribe {
         // A new file first: without one the old one goes on where it stopped.
         let mut next = self.output.reopened()?;
         std::mem::swap(&mut self.output, &mut next);
-        if let Some(start) = start {
+        // A pipe goes on within the line.
+        if let Some(start) = start
+            && !self.output.continues(&next)
+        {
             next.mend();
             self.written = start;
         }
