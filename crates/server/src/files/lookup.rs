@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use sluicegate::coarse_time;
 use sluicegate::file::{Access, Kind, Root, Stamp, read_at, stamp};
+use sluicegate::os::is_out_of_descriptors;
 use sluicegate_http::{Coding, FileMetadata, FileResponse};
 
 use super::settled::Age;
@@ -103,8 +104,6 @@ impl From<io::Error> for Refusal {
         use io::ErrorKind as Error;
         const ENXIO: i32 = 6;
         const ELOOP: i32 = 40;
-        const ENFILE: i32 = 23;
-        const EMFILE: i32 = 24;
         match error.kind() {
             // A component that is no directory, or a name that no file system
             // could hold, is as missing as one that nobody made.
@@ -112,8 +111,8 @@ impl From<io::Error> for Refusal {
             // EXDEV: the name leads outside the root.
             Error::PermissionDenied | Error::CrossesDevices => Refusal::Forbidden,
             Error::OutOfMemory | Error::WouldBlock => Refusal::Exhausted(error),
+            _ if is_out_of_descriptors(&error) => Refusal::Exhausted(error),
             _ => match error.raw_os_error() {
-                Some(EMFILE | ENFILE) => Refusal::Exhausted(error),
                 // A socket, or a device without a driver; links in a circle.
                 Some(ENXIO | ELOOP) => Refusal::Forbidden,
                 _ => Refusal::Failed(error),
