@@ -50,6 +50,44 @@ fn read_all(mut client: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
 }
 
 #[test]
+fn memory_is_sent_past_an_empty_queue_alone_and_stays_in_order() {
+    let worker = Worker::new().unwrap();
+    let (server, client) = pair();
+    let mut socket = socket(server, &worker, None);
+    let context = Arc::clone(socket.context());
+    let reader = read_all(client);
+    let content = pattern(30_000);
+    let expected = [&content[..], b"queued", b"later", &content[..]].concat();
+    worker
+        .run(async move {
+            assert_eq!(socket.send_now(&content).unwrap(), content.len());
+            assert_eq!(socket.accepted_position(), socket.queued());
+            assert_eq!(socket.context().counters.ways().copied, content.len() as u64);
+            socket.queue(Segment::given("queued")).unwrap();
+            // Something is before it now.
+            assert_eq!(socket.send_now(b"later").unwrap(), 0);
+            socket.queue(Segment::given("later")).unwrap();
+            socket.flush().await.unwrap();
+            assert_eq!(socket.send_now(b"").unwrap(), 0);
+            // Until the peer has all, the socket takes a part at the most.
+            let mut sent = 0;
+            while sent < content.len() {
+                let taken = socket.send_now(&content[sent..]).unwrap();
+                sent += taken;
+                if taken == 0 {
+                    socket.queue(Segment::given(content[sent..].to_vec())).unwrap();
+                    socket.flush().await.unwrap();
+                    break;
+                }
+            }
+            socket.acked(socket.queued()).await.unwrap();
+        })
+        .unwrap();
+    assert_eq!(reader.join().unwrap(), expected);
+    assert_eq!(context.counters.ways().total(), expected.len() as u64);
+}
+
+#[test]
 fn every_way_delivers_the_same_bytes_and_counts_them_as_its_own() {
     let content = pattern(6_000_000);
     for way in Way::OF_FILES {

@@ -258,7 +258,9 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             || self.service.is_draining();
         let asked = Asked::by(&request.head, last);
         self.service.handler.answering(response.status());
-        let closes = match self.outbound().respond_now(asked, response)? {
+        // A pipelined request behind this one: their answers leave together.
+        let follows = !inbound.is_empty();
+        let closes = match self.outbound().respond_now(asked, response, follows)? {
             Ok(closes) => closes,
             Err(response) => Box::pin(self.outbound().respond(asked, response)).await?,
         };

@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use sluicegate::{Position, Readiness, Segment, SendError, Socket, Timer};
+use bytes::{Buf, Bytes};
+use sluicegate::{Position, Readiness, Segment, SendError, Socket, Timer, Way};
 
 use super::account::Account;
 use crate::chunked::{CRLF, chunk_head};
@@ -70,11 +70,13 @@ pub(super) struct Outbound<'a, R: Readiness> {
 impl<R: Readiness> Outbound<'_, R> {
     /// Queues `response` if that can be done at once, as of nearly all; else
     /// gives it back for [`Outbound::respond`], whose future has room for
-    /// everything that may have to be waited for.
+    /// everything that may have to be waited for. One from memory is sent at
+    /// once, unless something is queued or `follows`, to leave with it.
     pub(super) fn respond_now(
         &mut self,
         asked: Asked,
         response: Response,
+        follows: bool,
     ) -> Result<Result<bool, Response>, Failure> {
         // An interim answer is no part of this one.
         let is_apart =
@@ -84,8 +86,9 @@ impl<R: Readiness> Outbound<'_, R> {
         }
         match response.kind {
             Kind::Prepared(prepared, content) => {
-                self.queue_prepared(asked, &prepared)?;
-                if let Some(content) = content.filter(|_| !asked.head_only) {
+                let content = content.filter(|_| !asked.head_only);
+                self.queue_prepared(asked, &prepared, follows || content.is_some())?;
+                if let Some(content) = content {
                     self.push(content)?;
                 }
                 Ok(Ok(false))
@@ -118,7 +121,7 @@ impl<R: Readiness> Outbound<'_, R> {
             self.flush().await?;
         }
         self.make_room(AT_ONCE).await?;
-        let response = match self.respond_now(asked, response)? {
+        let response = match self.respond_now(asked, response, true)? {
             Ok(closes) => return Ok(closes),
             Err(response) => response,
         };
@@ -150,10 +153,15 @@ impl<R: Readiness> Outbound<'_, R> {
         Segment::given(head)
     }
 
-    fn queue_prepared(&mut self, asked: Asked, prepared: &Prepared) -> Result<(), Failure> {
+    fn queue_prepared(
+        &mut self,
+        asked: Asked,
+        prepared: &Prepared,
+        follows: bool,
+    ) -> Result<(), Failure> {
         let persistence = asked.persistence();
         let mut head_len = prepared.head_len();
-        let content = if persistence == Persistence::Implied {
+        let mut content = if persistence == Persistence::Implied {
             let mut whole = prepared.whole();
             if asked.head_only {
                 whole.truncate(head_len);
@@ -171,6 +179,14 @@ impl<R: Readiness> Outbound<'_, R> {
         };
         let (start, announced) = (self.socket.queued(), Some(prepared.announced()));
         self.account.handle_answer(prepared.status(), start, head_len, announced);
+        if !follows {
+            let sent = self.socket.send_now(&content)?;
+            self.account.ways.add(Way::Copy, sent as u64);
+            if sent == content.len() {
+                return Ok(());
+            }
+            content.advance(sent);
+        }
         self.push(Segment::Memory(content))
     }
 

@@ -178,6 +178,39 @@ impl<R: Readiness> Socket<R> {
         self.queue_segment(segment.into())
     }
 
+    /// Sends memory past the queue, where nothing is queued, nothing out of the
+    /// ordinary was asked of the socket, and so little memory would be copied
+    /// anyway. Returns how many bytes the kernel accepted; what is left, which
+    /// may be all, is to be queued. A small answer costs a fifth less of our own
+    /// instructions so.
+    ///
+    /// # Errors
+    /// [`SendError::Connection`]; the connection is then of no further use.
+    pub fn send_now(&mut self, bytes: &[u8]) -> Result<usize, SendError> {
+        let is_copied = self.context.strategy.for_memory(bytes.len() as u64) == Way::Copy;
+        if self.pending.is_some() || self.learned.is_some() || !is_copied || bytes.is_empty() {
+            return Ok(0);
+        }
+        match socket::send(self.fd(), bytes, false) {
+            // As `pump` has it: asking again would never end.
+            Ok(0) => Err(SendError::Connection(io::ErrorKind::WriteZero.into())),
+            Ok(count) => {
+                self.position = self.position.advanced(count as u64);
+                self.context.counters.add(WayBytes { copied: count as u64, ..WayBytes::default() });
+                Ok(count)
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(0)
+            }
+            Err(error) => Err(SendError::Connection(error)),
+        }
+    }
+
     fn queue_segment(&mut self, segment: Segment) -> Result<Position, QueueError> {
         if let Segment::Region(region) = segment {
             return self.queue_region(&region);
