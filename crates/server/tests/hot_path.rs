@@ -48,6 +48,8 @@ const ONE_SITE: By = By::Run { sites: 1, top: "" };
 const MANY_SITES: By = By::Run { sites: 1000, top: "" };
 const LOGGED: By =
     By::Run { sites: 1, top: "access_log = { path = \"access.log\", format = \"combined\" }\n" };
+const ACKED: By =
+    By::Run { sites: 1, top: "access_log = { path = \"access.log\", acked = true }\n" };
 
 fn serve_under(tool: &[&str], directory: &Path, by: By) -> Served {
     let mut command = Command::new(find_program(tool[0]).unwrap());
@@ -171,6 +173,15 @@ fn a_thousand_sites_take_no_more_calls() {
 fn an_access_log_takes_a_call_for_many_requests() {
     require!(Need::Program("strace"));
     one_receive_and_one_send(LOGGED, START + LOG_CALLS);
+}
+
+#[test]
+fn the_kernel_reports_the_acknowledgements_that_a_log_tells_of() {
+    require!(Need::Program("strace"));
+    let (calls, table) = calls_per_request(1024, ACKED);
+    // Asked for before the send, and not any more after it.
+    let asked = sum(&calls, &["setsockopt"]);
+    assert!(asked > 1.9, "{asked} setsockopt per request:\n{table}");
 }
 
 /// `more` are calls per request that have nothing to do with requests.

@@ -223,6 +223,20 @@ fn operators_see_reloads_and_refusals() {
     assert!(TcpStream::connect(address).is_err());
 }
 
+/// A download that does not end, since nobody reads on.
+fn download(address: SocketAddr) -> TcpStream {
+    let mut slow = connect(address);
+    slow.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    slow.read_exact(&mut [0; 1000]).unwrap();
+    slow
+}
+
+fn begin_drain(child: &mut Child) {
+    child.terminate().unwrap();
+    let told = |line: &str| line.contains("finishing open connections");
+    child.wait_for_line(told, PATIENCE).unwrap();
+}
+
 #[test]
 fn a_drain_that_takes_too_long_is_cut_and_told() {
     let place = Place::new();
@@ -247,14 +261,8 @@ fn a_second_signal_ends_at_once() {
     let place = Place::new();
     std::fs::write(place.path("one/large"), vec![7; 30_000_000]).unwrap();
     let mut served = place.start();
-    let mut slow = connect(served.address);
-    slow.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    slow.read_exact(&mut [0; 1000]).unwrap();
-    served.child.terminate().unwrap();
-    served
-        .child
-        .wait_for_line(|line| line.contains("finishing open connections"), PATIENCE)
-        .unwrap();
+    let _slow = download(served.address);
+    begin_drain(&mut served.child);
     served.child.terminate().unwrap();
     assert_eq!(served.child.wait_timeout(PATIENCE).unwrap().code(), Some(130));
 }
@@ -266,16 +274,12 @@ fn a_second_signal_leaves_no_line_of_the_log_behind() {
     let log = place.path("access.log");
     place.write(&place.config(&["127.0.0.1:0"], "one", &format!("access_log.path = {log:?}")));
     let mut served = place.start();
-    let mut slow = connect(served.address);
-    slow.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    slow.read_exact(&mut [0; 1000]).unwrap();
+    let _slow = download(served.address);
     let mut kept = connect(served.address);
     for _ in 0..30 {
         get(&mut kept, false).unwrap();
     }
-    served.child.terminate().unwrap();
-    let told = |line: &str| line.contains("finishing open connections");
-    served.child.wait_for_line(told, PATIENCE).unwrap();
+    begin_drain(&mut served.child);
     served.child.terminate().unwrap();
     assert_eq!(served.child.wait_timeout(PATIENCE).unwrap().code(), Some(130));
     // The line of the last answer may come after it.
@@ -290,12 +294,8 @@ fn log_files_are_opened_anew_during_the_drain_as_well() {
     let log = place.path("access.log");
     place.write(&place.config(&["127.0.0.1:0"], "one", &format!("access_log.path = {log:?}")));
     let mut served = place.start();
-    let mut slow = connect(served.address);
-    slow.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    slow.read_exact(&mut [0; 1000]).unwrap();
-    served.child.terminate().unwrap();
-    let told = |line: &str| line.contains("finishing open connections");
-    served.child.wait_for_line(told, PATIENCE).unwrap();
+    let mut slow = download(served.address);
+    begin_drain(&mut served.child);
     std::fs::rename(&log, place.path("access.log.1")).unwrap();
     served.child.signal(Signal::USR1).unwrap();
     eventually("the log has its name again", || log.exists());

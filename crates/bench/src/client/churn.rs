@@ -189,7 +189,11 @@ impl Churn {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
+
+    fn at(address: SocketAddr) -> Resource {
+        Resource { address, path: "/".to_owned(), length: 0, seed: 1, files: None, sites: None }
+    }
 
     /// What clients see of a server that treats the connections that come in turn so.
     fn seen(keeping: usize, opening: usize, serve: fn(usize, TcpStream)) -> Churned {
@@ -201,16 +205,8 @@ mod tests {
                 serve(number, stream.unwrap());
             }
         });
-        let resource = Resource {
-            address,
-            path: "/".to_owned(),
-            length: 0,
-            seed: 1,
-            files: None,
-            sites: None,
-        };
         let window = 300;
-        Churn { resource, keeping, opening, window }.run().unwrap()
+        Churn { resource: at(address), keeping, opening, window }.run().unwrap()
     }
 
     fn answer(mut stream: &TcpStream, field: &str) {
@@ -245,15 +241,7 @@ mod tests {
     #[test]
     fn nobody_there_is_a_refusal() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let resource = Resource {
-            address,
-            path: "/".to_owned(),
-            length: 0,
-            seed: 1,
-            files: None,
-            sites: None,
-        };
-        let churn = Churn { resource, keeping: 1, opening: 1, window: 20 };
+        let churn = Churn { resource: at(address), keeping: 1, opening: 1, window: 20 };
         let saw = churn.run().unwrap();
         assert!(saw.refused > 0 && saw.refused == saw.wrong(), "{saw:?}");
     }

@@ -179,7 +179,8 @@ impl<R: Readiness> Outbound<'_, R> {
         };
         let (start, announced) = (self.socket.queued(), Some(prepared.announced()));
         self.account.handle_answer(prepared.status(), start, head_len, announced);
-        if !follows {
+        // The kernel reports an acknowledgement to who asks before it sends.
+        if !follows && !self.account.wants_acks() {
             let sent = self.socket.send_now(&content)?;
             self.account.ways.add(Way::Copy, sent as u64);
             if sent == content.len() {

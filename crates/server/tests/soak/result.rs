@@ -87,6 +87,9 @@ impl Soak<'_> {
         assert!(self.ended["gone"] + self.ended["network"] > 0, "{:?}", self.ended);
         assert_eq!(self.ended["ours"], 0, "no file changes");
         assert!(REASONS.iter().all(|reason| self.ended.contains_key(reason)));
+        // Only the end of a process may close a kept connection without a word.
+        let anew: u64 = told.iter().map(|told| told.asked_anew).sum();
+        assert!(anew <= told.len() as u64 * self.site.upgrades as u64, "{anew} asked anew");
         let honest: u64 = told.iter().map(|told| told.asked).sum();
         let (answers, since) = (metrics.answers(), honest - self.earlier);
         // Those that were under way when the figures were read are not in them.

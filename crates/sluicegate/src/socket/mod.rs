@@ -1,6 +1,7 @@
 //! A TCP socket that is queued to, not written to.
 
 mod close;
+mod context;
 mod foreign;
 mod kernel;
 mod pending;
@@ -13,14 +14,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sluicegate_sys::socket;
 
-use crate::counters::{Counters, WayBytes};
-use crate::limits::{Filling, SocketLimits, Unsent};
-use crate::locality::{Locality, LocalityRule, Locator};
-use crate::pipes::PipePool;
+use crate::counters::WayBytes;
+use crate::limits::Filling;
+use crate::locality::{Locality, Locator};
 use crate::position::Position;
 use crate::pump::{Pumped, SendError, pump};
 use crate::queue::{Gate, QueueError, SEGMENTS};
@@ -28,54 +28,11 @@ use crate::readiness::{Readiness, Source};
 use crate::ring::{Alarm, Connection};
 use crate::segment::Segment;
 use crate::strategy::{Strategy, Way};
+pub use context::SendContext;
 use kernel::{Kernel, References, Reports};
 use pending::Pending;
 pub use progress::AckWait;
 pub use regions::AcquireError;
-
-/// What a socket sends with; shared by all sockets of a worker, or of a program.
-#[derive(Debug)]
-pub struct SendContext {
-    /// How ways are chosen.
-    pub strategy: Strategy,
-    /// Bytes by way, of all sockets together.
-    pub counters: Counters,
-    /// Pipes for splice.
-    pub pipes: PipePool,
-    /// What each of its sockets may take of the kernel, unless its listener
-    /// has set that.
-    pub limits: SocketLimits,
-    /// How many unsent bytes a socket may hold, by how fast its peer reads, as
-    /// far as that shows; `None` leaves it to the kernel and `limits`.
-    pub unsent: Option<Unsent>,
-    /// What is known of peers beforehand.
-    pub locality: LocalityRule,
-    /// How long a dropped socket may keep memory that was sent by reference,
-    /// before it is cut off by a reset.
-    pub linger: Duration,
-}
-
-/// How long a dropped socket may take to have its last bytes acknowledged: as
-/// long as a server commonly waits for a client that acknowledges nothing.
-const LINGER: Duration = Duration::from_secs(60);
-
-/// Pipes of one context unless it is told otherwise: an unprivileged user gets
-/// 64 of 1 MiB in all (`pipe-user-pages-soft`), and workers share that.
-const PIPES: usize = 32;
-
-impl Default for SendContext {
-    fn default() -> Self {
-        SendContext {
-            strategy: Strategy::default(),
-            counters: Counters::default(),
-            pipes: PipePool::new(PIPES),
-            limits: SocketLimits::default(),
-            unsent: Some(Unsent::default()),
-            locality: LocalityRule::default(),
-            linger: LINGER,
-        }
-    }
-}
 
 /// Segments that the spare queue of a socket with rings may have room for.
 const SPARE_OF_RINGS: usize = 256;
@@ -181,8 +138,8 @@ impl<R: Readiness> Socket<R> {
     /// Sends memory past the queue, where nothing is queued, nothing out of the
     /// ordinary was asked of the socket, and so little memory would be copied
     /// anyway. Returns how many bytes the kernel accepted; what is left, which
-    /// may be all, is to be queued. A small answer costs a fifth less of our own
-    /// instructions so.
+    /// may be all, is to be queued. A small answer of the server takes a seventh less
+    /// of our own instructions so.
     ///
     /// # Errors
     /// [`SendError::Connection`]; the connection is then of no further use.
