@@ -18,6 +18,10 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(decode(&mut decoder, bytes, &cuts, &limits), whole, "cut at {cuts:?}");
     let every: Vec<_> = (0..=bytes.len()).collect();
     assert_eq!(decode(&mut decoder, bytes, &every, &limits), whole, "byte by byte");
+    for step in [1, 3, cuts[0].max(1), bytes.len().max(1)] {
+        assert_eq!(spliced(&mut decoder, bytes, step, &limits), whole, "spliced by {step}");
+    }
+    of_responses(bytes, &whole, &limits);
 
     assert!(whole.data.len() <= bytes.len(), "more data than input");
     assert!(whole.data.len() as u64 <= limits.body, "more data than the limit");
@@ -92,6 +96,57 @@ fn decode(decoder: &mut ChunkedDecoder, bytes: &[u8], ends: &[usize], limits: &L
     }
     assert!(!decoder.is_done());
     Seen { data, end: Err(Offence::Truncated) }
+}
+
+/// As [`decode`], but the decoder sees `step` bytes at a time, and of the data only what came with
+/// the line of its chunk: the rest goes past it, as through a pipe.
+fn spliced(decoder: &mut ChunkedDecoder, bytes: &[u8], step: usize, limits: &Limits) -> Seen {
+    decoder.reset();
+    let mut data = Vec::new();
+    let mut at = 0;
+    while !decoder.is_done() {
+        let rest = &bytes[at..];
+        if rest.is_empty() {
+            return Seen { data, end: Err(Offence::Truncated) };
+        }
+        let ahead = usize::try_from(decoder.data_left()).unwrap_or(usize::MAX);
+        if ahead > 0 {
+            let here = ahead.min(rest.len()).min(step);
+            assert_eq!(decoder.skip(here as u64), here as u64);
+            assert_eq!(decoder.data_left(), (ahead - here) as u64);
+            data.extend_from_slice(&rest[..here]);
+            at += here;
+            continue;
+        }
+        let piece = &rest[..rest.len().min(step)];
+        match decoder.decode(piece, limits) {
+            Ok(Step { consumed, event }) => {
+                if let Event::Data(range) = event {
+                    data.extend_from_slice(&piece[range]);
+                }
+                at += consumed;
+            }
+            Err(offence) => return Seen { data, end: Err(offence) },
+        }
+        assert_eq!(decoder.decoded(), data.len() as u64);
+    }
+    assert_eq!((decoder.data_left(), decoder.skip(1)), (0, 0));
+    let trailers = decoder.trailers();
+    let trailers = trailers.map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
+    Seen { data, end: Ok((trailers.collect(), at)) }
+}
+
+/// What upstreams send is read alike, except that forbidden trailers are left out.
+fn of_responses(bytes: &[u8], whole: &Seen, limits: &Limits) {
+    let mut decoder = ChunkedDecoder::of_responses();
+    let seen = decode(&mut decoder, bytes, &[bytes.len()], limits);
+    match (&seen.end, &whole.end) {
+        (Ok((trailers, _)), Err(Offence::ForbiddenTrailer)) => {
+            assert!(trailers.iter().all(|(name, _)| !is_forbidden(name)));
+        }
+        (Err(_), Err(Offence::ForbiddenTrailer)) => {}
+        _ => assert_eq!(&seen, whole, "another reading of an upstream's body"),
+    }
 }
 
 /// What we send in chunks is what we would receive.

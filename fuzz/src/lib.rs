@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod recorder;
+
 use sluicegate_http::Limits;
 
 /// The first line and the rest. Without an LF all of it is the first line.

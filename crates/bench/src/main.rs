@@ -24,6 +24,11 @@
 //!                                                      [--network lo,veth,veth50,wire,vm]
 //! cargo run --release -p sluicegate-bench -- ring-cost [--quick] [--network lo,veth,wire]
 //!                                                      [--check]
+//! cargo run --release -p sluicegate-bench -- demo [--size 2GiB]
+//! cargo run --release -p sluicegate-bench -- proxy [--quick] [--only nginx,sluicegate]
+//!                                                      [--workload large,small,figure4,paper,
+//!                                                      factors,bursty,backend,slow-crowd,early,
+//!                                                      crowd,pools,tiers] [--rounds N] [--check]
 //! cargo run --release -p sluicegate-bench -- fan-out [--quick] [--sockets 64,1000] [--check]
 //! ```
 //!
@@ -56,6 +61,7 @@
 //! - [`floor`]: the bare loops (`sluicegate-bench floor …`).
 //! - [`peer`]: how each server is started.
 //! - [`peer_host`]: the client of Figures 2 and 3, which may be on another host.
+//! - [`upstream`]: what proxies stand in front of.
 //! - [`experiment`]: what is asked of whom, what is reported, and the targets.
 
 #![forbid(unsafe_code)]
@@ -66,6 +72,7 @@ mod floor;
 mod harness;
 mod peer;
 mod peer_host;
+mod upstream;
 
 use std::process::ExitCode;
 
@@ -110,6 +117,10 @@ enum Command {
     RingCost(experiment::ring_cost::RingCost),
     /// One region to up to 1,000 sockets: CPU by how many, and memory where none reads.
     FanOut(experiment::fan_out::FanOut),
+    /// Reverse proxies: CPU, memory, disk, and when the upstream is let go.
+    Proxy(experiment::proxy::ProxyBench),
+    /// A download of 2 GiB by a slow client, live: ours, and nginx beside it. No root, a minute.
+    Demo(experiment::demo::Demo),
     /// A client, started by an experiment.
     #[command(hide = true, subcommand)]
     Client(client::Client),
@@ -137,6 +148,15 @@ enum Command {
     /// A sender in a virtual machine, started by an experiment.
     #[command(hide = true)]
     RaceGuest(experiment::race::RaceGuest),
+    /// What proxies stand in front of, started by an experiment.
+    #[command(hide = true)]
+    Upstream(upstream::UpstreamServer),
+    /// A loop that relays, started by an experiment.
+    #[command(hide = true)]
+    RelayFloor(floor::relay::RelayFloor),
+    /// A proxy in a virtual machine, started by an experiment.
+    #[command(hide = true)]
+    ProxyGuest(experiment::proxy::ProxyGuest),
     /// Runs a program on one core, started by an experiment.
     #[command(hide = true)]
     Pinned(harness::pinned::Pinned),
@@ -196,6 +216,14 @@ fn main() -> Result<ExitCode> {
             harness::interrupt::listen()?;
             experiment.run()?
         }
+        Command::Proxy(experiment) => {
+            harness::interrupt::listen()?;
+            experiment.run()?
+        }
+        Command::Demo(demo) => {
+            harness::interrupt::listen()?;
+            demo.run().map(|()| true)?
+        }
         Command::Client(client) => client.run().map(|()| true)?,
         Command::Floor(floor) => floor.run().map(|()| true)?,
         Command::Figure7Floor(floor) => floor.run().map(|()| true)?,
@@ -209,6 +237,9 @@ fn main() -> Result<ExitCode> {
             harness::interrupt::listen()?;
             peer.run().map(|()| true)?
         }
+        Command::Upstream(upstream) => upstream.run().map(|()| true)?,
+        Command::RelayFloor(floor) => floor.run().map(|()| true)?,
+        Command::ProxyGuest(guest) => guest.run().map(|()| true)?,
         Command::Pinned(pinned) => pinned.exec().map(|()| true)?,
     };
     Ok(if acceptable { ExitCode::SUCCESS } else { ExitCode::FAILURE })

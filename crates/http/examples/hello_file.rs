@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 continue; // Out of descriptors: the connection waits in the queue.
             };
             if let Ok(socket) = Socket::with_context(fd, &reactor, Arc::clone(&context)) {
-                spawner.spawn(serve(socket, Rc::clone(&service))).detach();
+                spawner.start(serve(socket, Rc::clone(&service)));
             }
         }
     })?

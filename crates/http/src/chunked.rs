@@ -1,11 +1,13 @@
 //! The chunked transfer coding, both ways. RFC 9112 section 7.1.
 
 mod encode;
+mod forbidden;
 
 pub use encode::{CRLF, ChunkHead, LAST_CHUNK, chunk_head};
+pub(crate) use forbidden::forbidden;
 
 use crate::head::field::{FieldLine, field_line, is_token_byte};
-use crate::{Known, Limits, Offence};
+use crate::{Limits, Offence};
 use std::ops::Range;
 
 /// What [`ChunkedDecoder::decode`] found, and how much of the input it is done with.
@@ -81,6 +83,8 @@ pub struct ChunkedDecoder {
     trailer: Vec<u8>,
     /// Where the lines of `trailer` begin, and what is in them.
     fields: Vec<(usize, FieldLine)>,
+    /// See [`ChunkedDecoder::of_responses`].
+    drops_forbidden: bool,
 }
 
 impl ChunkedDecoder {
@@ -90,10 +94,17 @@ impl ChunkedDecoder {
         Self::default()
     }
 
+    /// A decoder of what upstreams send: trailers that a client may not send are left out, and are
+    /// no reason to cut a response whose content has gone out.
+    #[must_use]
+    pub fn of_responses() -> Self {
+        Self { drops_forbidden: true, ..Self::default() }
+    }
+
     /// Forgets the body and keeps the allocations.
     pub fn reset(&mut self) {
-        let Self { trailer, fields, .. } = std::mem::take(self);
-        *self = Self { trailer, fields, ..Self::default() };
+        let Self { trailer, fields, drops_forbidden, .. } = std::mem::take(self);
+        *self = Self { trailer, fields, drops_forbidden, ..Self::default() };
         self.trailer.clear();
         self.fields.clear();
     }
@@ -115,11 +126,7 @@ impl ChunkedDecoder {
             if self.state == State::Data {
                 let here =
                     usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - at);
-                self.remaining -= here as u64;
-                self.decoded += here as u64;
-                if self.remaining == 0 {
-                    self.state = State::DataCr;
-                }
+                self.pass(here as u64);
                 return Ok(Step { consumed: at + here, event: Event::Data(at..at + here) });
             }
             self.advance(byte, limits)?;
@@ -138,6 +145,35 @@ impl ChunkedDecoder {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Bytes of the current chunk's data that lie ahead: 0 outside of a chunk.
+    ///
+    /// So many may be taken past the decoder, by [`skip`](Self::skip): it has judged their chunk's
+    /// line, and data is not judged.
+    #[must_use]
+    pub fn data_left(&self) -> u64 {
+        if self.state == State::Data { self.remaining } else { 0 }
+    }
+
+    /// Counts data of the current chunk that went another way, without having been given to
+    /// [`decode`](Self::decode): spliced, for instance. Returns how many bytes of it were data: no
+    /// more than [`data_left`](Self::data_left).
+    pub fn skip(&mut self, bytes: u64) -> u64 {
+        let bytes = bytes.min(self.data_left());
+        self.pass(bytes);
+        bytes
+    }
+
+    fn pass(&mut self, data: u64) {
+        if self.state != State::Data {
+            return;
+        }
+        self.remaining = self.remaining.saturating_sub(data);
+        self.decoded = self.decoded.saturating_add(data);
+        if self.remaining == 0 {
+            self.state = State::DataCr;
+        }
     }
 
     /// The trailer fields, once [`Event::Done`] was seen.
@@ -272,60 +308,13 @@ impl ChunkedDecoder {
         }
         self.line = 0;
         let field = field_line(&self.trailer, start)?;
-        if forbidden(self.trailer.get(start..field.name_end).unwrap_or_default()) {
+        if !forbidden(self.trailer.get(start..field.name_end).unwrap_or_default()) {
+            self.fields.push((start, field));
+        } else if !self.drops_forbidden {
             return Err(Offence::ForbiddenTrailer);
         }
-        self.fields.push((start, field));
         Ok(())
     }
-}
-
-/// RFC 9110 section 6.5.1: a sender MUST NOT generate trailer fields that frame, route, modify or
-/// authenticate a request, or say how its content is to be processed. A recipient may drop them; no
-/// honest client sends one, and an upstream that merges trailers would obey it, so the message is
-/// refused.
-fn forbidden(name: &[u8]) -> bool {
-    use Known::{
-        Authorization, CacheControl, Connection, ContentEncoding, ContentLength, ContentRange,
-        ContentType, Cookie, Expect, Forwarded, Host, IfMatch, IfModifiedSince, IfNoneMatch,
-        IfRange, IfUnmodifiedSince, KeepAlive, MaxForwards, Proxy, ProxyAuthorization,
-        ProxyConnection, Range, Te, Trailer, TransferEncoding, Upgrade, XForwardedFor,
-        XForwardedHost, XForwardedProto,
-    };
-    matches!(
-        Known::from_name(name),
-        Some(
-            Authorization
-                | CacheControl
-                | Connection
-                | ContentEncoding
-                | ContentLength
-                | ContentRange
-                | ContentType
-                | Cookie
-                | Expect
-                | Forwarded
-                | Host
-                | IfMatch
-                | IfModifiedSince
-                | IfNoneMatch
-                | IfRange
-                | IfUnmodifiedSince
-                | KeepAlive
-                | MaxForwards
-                | Proxy
-                | ProxyAuthorization
-                | ProxyConnection
-                | Range
-                | Te
-                | Trailer
-                | TransferEncoding
-                | Upgrade
-                | XForwardedFor
-                | XForwardedHost
-                | XForwardedProto
-        )
-    )
 }
 
 #[cfg(test)]

@@ -2,9 +2,6 @@
 
 use crate::date::Date;
 
-/// What we call ourselves in Server.
-const SERVER: &str = "sluicegate";
-
 /// How the body that follows a head is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -31,13 +28,16 @@ pub(crate) enum Persistence {
 
 /// Writes the status line, Server and Date. Returns where the date's text is.
 pub(crate) fn start(out: &mut Vec<u8>, status: u16, date: &Date) -> usize {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    push_number(out, u64::from(status));
-    out.push(b' ');
-    out.extend_from_slice(reason(status).as_bytes());
-    out.extend_from_slice(b"\r\nServer: ");
-    out.extend_from_slice(SERVER.as_bytes());
-    out.extend_from_slice(b"\r\nDate: ");
+    // Nearly all are this one.
+    if status == 200 {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\nServer: sluicegate\r\nDate: ");
+    } else {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        push_number(out, u64::from(status));
+        out.push(b' ');
+        out.extend_from_slice(reason(status).as_bytes());
+        out.extend_from_slice(b"\r\nServer: sluicegate\r\nDate: ");
+    }
     let at = out.len();
     out.extend_from_slice(&date.text);
     out.extend_from_slice(b"\r\n");
@@ -82,17 +82,51 @@ pub(crate) fn head(
     finish(out, persistence);
 }
 
-fn push_number(out: &mut Vec<u8>, mut number: u64) {
+/// The head of an answer that gives the connection away. RFC 9110 section 7.8.
+pub(crate) fn upgrade(out: &mut Vec<u8>, date: &Date, fields: &[u8], protocol: &[u8]) {
+    start(out, 101, date);
+    out.extend_from_slice(fields);
+    out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: ");
+    out.extend_from_slice(protocol);
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// An interim answer. RFC 9110 section 15.2.
+pub(crate) fn interim(out: &mut Vec<u8>, status: u16, fields: &[u8]) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_number(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(fields);
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(crate) fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    // Status codes and the octets of addresses.
+    if number < 1000 {
+        let [hundreds, tens, ones] =
+            [number / 100, number / 10 % 10, number % 10].map(|digit| b'0' + digit as u8);
+        match number {
+            0..10 => out.push(ones),
+            10..100 => out.extend_from_slice(&[tens, ones]),
+            _ => out.extend_from_slice(&[hundreds, tens, ones]),
+        }
+        return;
+    }
     // u64::MAX has 20 digits.
     let mut digits = [0; 20];
     let mut at = digits.len();
-    loop {
+    // Two at a time: a division takes longer than all the rest.
+    while number >= 10 {
+        let pair = (number % 100) as u8;
+        number /= 100;
+        at -= 2;
+        (digits[at], digits[at + 1]) = (b'0' + pair / 10, b'0' + pair % 10);
+    }
+    if number > 0 {
         at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+        digits[at] = b'0' + number as u8;
     }
     out.extend_from_slice(&digits[at..]);
 }
@@ -102,10 +136,14 @@ pub(crate) fn has_no_content(status: u16) -> bool {
     status == 204 || status == 304
 }
 
-/// The reason phrase of RFC 9110 section 15, RFC 6585, RFC 5789; empty for
+/// The reason phrase of RFC 9110 section 15, RFC 6585, RFC 5789, RFC 2518, RFC 8297; empty for
 /// what they do not name.
 pub(crate) fn reason(status: u16) -> &'static str {
     match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        102 => "Processing",
+        103 => "Early Hints",
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
@@ -161,7 +199,7 @@ mod tests {
 
     #[test]
     fn numbers_are_written_whole() {
-        for number in [0, 7, 10, 4096, u64::MAX] {
+        for number in (0..11_000).chain([99_999, 100_000, 1_234_567, u64::MAX / 10, u64::MAX]) {
             let mut out = Vec::new();
             push_number(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());

@@ -36,7 +36,9 @@ impl RequestFraming {
             // RFC 9112 section 6.1: a server that receives an HTTP/1.0 message with
             // Transfer-Encoding MUST treat its framing as faulty and close.
             (_, None) if head.version() == Version::Http10 => Err(Offence::CodingInHttp10),
-            (_, None) => transfer_codings(head),
+            (_, None) => {
+                transfer_codings(head.values(Known::TransferEncoding)).map(|()| Self::Chunked)
+            }
         }
     }
 
@@ -59,7 +61,17 @@ impl RequestFraming {
 }
 
 /// RFC 9110 section 8.6: Content-Length = 1*DIGIT.
-fn content_length(value: &[u8]) -> Result<u64, Offence> {
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, Offence> {
+    // Nearly all are, and so many digits fit.
+    if (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit) {
+        return Ok(value.iter().fold(0, |length, byte| length * 10 + u64::from(byte - b'0')));
+    }
+    odd_length(value)
+}
+
+#[cold]
+#[inline(never)]
+fn odd_length(value: &[u8]) -> Result<u64, Offence> {
     if value.contains(&b',') {
         return Err(Offence::TwoLengths);
     }
@@ -77,9 +89,10 @@ fn content_length(value: &[u8]) -> Result<u64, Offence> {
         .ok_or(Offence::BadLength)
 }
 
-fn transfer_codings(head: &RequestHead) -> Result<RequestFraming, Offence> {
+/// Whether the values of Transfer-Encoding are `chunked` and nothing else.
+pub(crate) fn transfer_codings<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<(), Offence> {
     let (mut codings, mut chunked, mut last_is_chunked) = (0u32, 0u32, false);
-    for member in head.values(Known::TransferEncoding).flat_map(ListMembers::new) {
+    for member in values.flat_map(ListMembers::new) {
         let (name, parameters) = match memchr::memchr(b';', member) {
             Some(at) => (member.get(..at).unwrap_or_default(), true),
             None => (member, false),
@@ -94,7 +107,7 @@ fn transfer_codings(head: &RequestHead) -> Result<RequestFraming, Offence> {
         chunked = chunked.saturating_add(u32::from(last_is_chunked));
     }
     match (last_is_chunked, chunked, codings) {
-        (true, 1, 1) => Ok(RequestFraming::Chunked),
+        (true, 1, 1) => Ok(()),
         // RFC 9112 section 6.1: a server that does not understand a transfer coding SHOULD answer
         // 501.
         (true, 1, _) => Err(Offence::UnknownCoding),
@@ -129,7 +142,7 @@ pub fn keep_alive(head: &RequestHead) -> bool {
 /// `UnsupportedExpectation` for any other expectation.
 pub fn expects_continue(head: &RequestHead) -> Result<bool, Offence> {
     // RFC 9110 section 10.1.1: a 100-continue expectation in an HTTP/1.0 request MUST be ignored.
-    if head.version() == Version::Http10 {
+    if head.count(Known::Expect) == 0 || head.version() == Version::Http10 {
         return Ok(false);
     }
     let mut expects = false;

@@ -1,11 +1,13 @@
 //! What answers requests.
 
+use std::any::Any;
 use std::future::Future;
 use std::time::Duration;
 
 use sluicegate::{SendError, WayBytes};
 use thiserror::Error;
 
+use crate::relay::RelayError;
 use crate::response::BodyFailure;
 use crate::{Endpoints, Offence, Request, RequestHead, Response};
 
@@ -100,7 +102,7 @@ pub struct Answered<'a> {
     /// timer tick (1 to 10 ms).
     pub time: Duration,
     /// From then on until the handler had answered: zero where it did so without
-    /// waiting for anything.
+    /// waiting for anything, and the body is not relayed ([`crate::Relay`]).
     pub handled: Duration,
     /// Until the kernel had accepted all of the answer, or it was clear that it
     /// would not. Counts from the turn of the worker's loop in which the head
@@ -112,6 +114,8 @@ pub struct Answered<'a> {
     pub requests: u32,
     /// What ended the connection in the middle of it.
     pub failure: Option<&'a Failure>,
+    /// What the handler left in [`Request::note`].
+    pub note: Option<&'a (dyn Any + Send + Sync)>,
 }
 
 /// What ended a connection before its time, and whose doing it was.
@@ -124,9 +128,10 @@ pub enum Failure {
     /// The client took nothing of the response for too long.
     #[error("the client takes nothing of the response")]
     Unread,
-    /// The client stopped sending, and its answer was not ready in the time
+    /// The client has reset its connection before its answer was complete; or it
+    /// stopped sending, and its answer, or more of it, was not ready in the time
     /// that it then had ([`crate::Timeouts::send`]): it is taken for gone.
-    #[error("the client is gone; its answer was not ready in time")]
+    #[error("the client is gone before its answer was complete")]
     Gone,
     /// Receiving failed: the client or the network.
     #[error("receiving: {0}")]
@@ -137,6 +142,13 @@ pub enum Failure {
     /// The body's source failed, or did not keep the length that it named: ours.
     #[error("the response's body: {0}")]
     Body(BodyFailure),
+    /// The client broke a rule, a limit or a deadline in a body that was relayed while its
+    /// answer had begun.
+    #[error("the client's request, whose answer had begun: {0}")]
+    Upload(Offence),
+    /// What the answer was relayed from failed, or we did while we relayed it.
+    #[error(transparent)]
+    Relay(RelayError),
     /// The server ended first. Only [`Handler::answered`] is told of it.
     #[error("the server ended first")]
     Cut,
@@ -148,7 +160,7 @@ impl Failure {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Failure::Offence(offence) => offence.name(),
+            Failure::Offence(offence) | Failure::Upload(offence) => offence.name(),
             Failure::Unread => "unread",
             Failure::Gone => "gone",
             Failure::Receive(_) => "receive",
@@ -156,6 +168,9 @@ impl Failure {
             Failure::Send(SendError::Connection(_)) => "send",
             Failure::Send(SendError::CutLoose) => "cut_loose",
             Failure::Body(_) => "body",
+            Failure::Relay(RelayError::Upstream(_)) => "upstream",
+            Failure::Relay(RelayError::Client(_)) => "send",
+            Failure::Relay(_) => "relay",
             Failure::Cut => "cut",
         }
     }

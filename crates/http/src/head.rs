@@ -4,6 +4,7 @@ use crate::{Limits, Offence, target};
 
 pub(crate) mod field;
 mod known;
+mod line;
 mod list;
 mod method;
 
@@ -94,14 +95,37 @@ impl RequestHead {
     /// After an error the head is empty.
     pub fn parse(&mut self, head: &[u8], limits: &Limits) -> Result<(), Offence> {
         self.clear();
-        let parsed = self.fill(head, limits);
+        let parsed = match self.fill(head, limits) {
+            Ok(length) if length == head.len() => Ok(()),
+            Ok(_) => Err(Offence::NotOneHead),
+            Err(offence) => Err(offence),
+        };
         if parsed.is_err() {
             self.clear();
         }
         parsed
     }
 
-    fn fill(&mut self, head: &[u8], limits: &Limits) -> Result<(), Offence> {
+    /// Reads the head at the start of `input`, if all of it is there, no empty line is in front of
+    /// it, nothing is wrong with it, and no limit is near: returns how many bytes it has. Nearly
+    /// every head is like that, and is then looked at once. Of others the
+    /// [`HeadScanner`](crate::HeadScanner) and [`parse`](Self::parse) give the verdict; what is
+    /// read here both would accept.
+    pub(crate) fn parse_at_once(&mut self, input: &[u8], limits: &Limits) -> Option<usize> {
+        let bounds = [limits.request_line, limits.header_line, limits.head];
+        if input.is_empty() || bounds.iter().any(|bound| input.len() > *bound) {
+            return None;
+        }
+        self.clear();
+        let read = self.fill(input, limits);
+        if read.is_err() {
+            self.clear();
+        }
+        read.ok()
+    }
+
+    /// Reads the head at the start of `head`; returns how many bytes it has.
+    fn fill(&mut self, head: &[u8], limits: &Limits) -> Result<usize, Offence> {
         // Spans are 32 bits wide, so that a field takes 20 bytes.
         u32::try_from(head.len()).map_err(|_| Offence::HeadTooLarge)?;
         let mut next = self.request_line(head)?;
@@ -119,25 +143,21 @@ impl RequestHead {
                 None => return Err(Offence::NotOneHead),
             }
         }
-        if next != head.len() {
-            return Err(Offence::NotOneHead);
-        }
-        self.bytes.extend_from_slice(head);
+        self.bytes.extend_from_slice(head.get(..next).unwrap_or_default());
         self.target = target::parse(self.method, self.target())?;
-        self.check_host()
+        self.check_host()?;
+        Ok(next)
     }
 
     /// RFC 9112 section 3: request-line = method SP request-target SP HTTP-version.
     fn request_line(&mut self, head: &[u8]) -> Result<usize, Offence> {
-        let method_len = head.iter().position(|&b| !field::is_token_byte(b)).unwrap_or(head.len());
+        // Nearly all are this one.
+        let method_len = if head.starts_with(b"GET ") { 3 } else { field::token_len(head) };
         if method_len == 0 || head.get(method_len) != Some(&b' ') {
             return Err(Offence::BadMethod);
         }
         let after_method = head.get(method_len + 1..).unwrap_or_default();
-        let target_len = after_method
-            .iter()
-            .position(|&b| !target::is_target_byte(b))
-            .unwrap_or(after_method.len());
+        let target_len = field::target_len(after_method);
         // RFC 9112 section 3.2: no whitespace is allowed in the request-target; a lenient parse on
         // white-space boundaries is allowed too, and is not what we do.
         if target_len == 0 || after_method.get(target_len) != Some(&b' ') {
@@ -175,7 +195,10 @@ impl RequestHead {
     }
 
     fn field(&mut self, head: &[u8], start: usize) -> Result<usize, Offence> {
-        let line = field::field_line(head, start)?;
+        let line = match field::plain_line(head, start) {
+            Some(line) => line.general(start),
+            None => field::field_line(head, start)?,
+        };
         let known = Known::from_name(head.get(start..line.name_end).unwrap_or_default());
         if let Some(known) = known {
             let occurrences = &mut self.known[known as usize];

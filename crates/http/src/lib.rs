@@ -13,9 +13,12 @@
 //!                            └ keep_alive, expects_continue
 //! ```
 //!
-//! What this crate must not know: routes, sites, configuration, upstreams. Rules are RFC 9110
-//! (semantics) and RFC 9112 (HTTP/1.1); the section stands above the branch that obeys it. Where
-//! they let a recipient be lenient, it is strict: lenience is what request smuggling is made of.
+//! `client` is the other side, also pure: requests that we write, responses that we read, and what of
+//! a message goes on from one party to another (`client::forward`), by rules that it is given.
+//!
+//! What this crate must not know: routes, sites, configuration, which upstream is asked. Rules are
+//! RFC 9110 (semantics) and RFC 9112 (HTTP/1.1); the section stands above the branch that obeys it.
+//! Where they let a recipient be lenient, it is strict: lenience is what request smuggling is made of.
 
 #![forbid(unsafe_code)]
 
@@ -51,9 +54,15 @@ mod encode;
 
 pub mod body;
 
+mod interim;
+
 pub mod request;
 
 pub mod response;
+
+pub mod relay;
+
+pub mod client;
 
 mod rules;
 
@@ -65,7 +74,7 @@ pub mod handler;
 
 mod conn;
 
-pub use body::{BodyError, RequestBody};
+pub use body::{BodyError, Piece, RequestBody};
 pub use chunked::{CRLF, ChunkHead, ChunkedDecoder, Event, LAST_CHUNK, Step, chunk_head};
 pub use coding::{AcceptedCodings, Coding};
 pub use conditional::{Precondition, Validators, evaluate, if_range_holds};
@@ -75,12 +84,14 @@ pub use file::{FileMetadata, FileResponse};
 pub use framing::{RequestFraming, expects_continue, keep_alive};
 pub use handler::{Answered, Failure, Handler, Observe};
 pub use head::{Known, ListMembers, Method, RequestHead, TargetForm, Version};
+pub use interim::Interim;
 pub use limits::{Limits, Timeouts};
 pub use offence::Offence;
-pub use path::{Normal, PathError, normalise};
+pub use path::{Normal, PathError, normal_as_sent, normalise, normalise_onward};
 pub use prepared::Prepared;
 pub use range::{ContentRange, RangeSet};
+pub use relay::{Downstream, Relay, RelayError};
 pub use request::{Endpoints, Request};
-pub use response::{BadField, Body, BodyFailure, BodySource, Fields, Frame, Response};
+pub use response::{BadField, Body, BodyFailure, BodySource, Copied, Fields, Frame, Response};
 pub use rules::FieldRules;
 pub use scan::{HeadScanner, Scan};

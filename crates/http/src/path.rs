@@ -55,11 +55,21 @@ impl PathError {
 
 /// A path in normal form: segments of raw bytes joined by single slashes, none of them empty, `.`
 /// or `..`; no slash at either end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Normal<'a> {
     path: &'a [u8],
     ends_with_slash: bool,
+    is_plain: bool,
 }
+
+/// How it was sent is no part of it.
+impl PartialEq for Normal<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.path, self.ends_with_slash) == (other.path, other.ends_with_slash)
+    }
+}
+
+impl Eq for Normal<'_> {}
 
 impl<'a> Normal<'a> {
     /// The bytes, relative to a root directory; empty for the root. Free of NUL and backslash, but
@@ -81,10 +91,23 @@ impl<'a> Normal<'a> {
         self.path.is_empty()
     }
 
+    /// Whether it was sent so, and no segment of it begins with a dot: then nobody finds another
+    /// path in what was sent.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     /// The segments, from the root down; none for the root.
     pub fn segments(&self) -> impl Iterator<Item = &'a [u8]> {
         self.path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty())
     }
+}
+
+/// The normal form of a raw path that has it already, as nearly all do: what [`normalise`] gives
+/// for it, for as long as the path itself is there.
+#[must_use]
+pub fn normal_as_sent(raw: &str) -> Option<Normal<'_>> {
+    already_normal(raw.as_bytes().strip_prefix(b"/")?)
 }
 
 /// Brings a raw path (as in the request target, without the query) into its normal form.
@@ -99,6 +122,23 @@ pub fn normalise<'a>(raw: &'a str, out: &'a mut Vec<u8>) -> Result<Normal<'a>, P
     if let Some(normal) = already_normal(body) {
         return Ok(normal);
     }
+    write(body, out, true)
+}
+
+/// As [`normalise`], for a path that is passed on and that no file is to have: its length and that
+/// of its segments have no bound, and an encoded slash stays encoded, as `%2F`, part of its segment
+/// (RFC 3986 section 2.2). Applications have such names: a package `@scope%2Fname`, a project
+/// `group%2Fproject`, a token of a thousand bytes.
+///
+/// # Errors
+/// See [`PathError`].
+pub fn normalise_onward<'a>(raw: &'a str, out: &'a mut Vec<u8>) -> Result<Normal<'a>, PathError> {
+    let body = raw.as_bytes().strip_prefix(b"/").ok_or(PathError::NotAbsolute)?;
+    write(body, out, false)
+}
+
+/// Writes the normal form of a path without its leading slash; `file`: a file is to have it.
+fn write<'a>(body: &[u8], out: &'a mut Vec<u8>, file: bool) -> Result<Normal<'a>, PathError> {
     out.clear();
     let mut ends_with_slash = true;
     for segment in body.split(|&byte| byte == b'/') {
@@ -107,7 +147,7 @@ pub fn normalise<'a>(raw: &'a str, out: &'a mut Vec<u8>) -> Result<Normal<'a>, P
             out.push(b'/');
         }
         let start = out.len();
-        decode(segment, out)?;
+        decode(segment, out, file)?;
         // RFC 3986 section 5.2.4, applied to what is decoded: `%2e%2e` is `..` (section 6.2.2.2).
         ends_with_slash = match out.get(start..).unwrap_or_default() {
             // `//` is one slash here as it is in the kernel: two names for one file are two
@@ -127,18 +167,74 @@ pub fn normalise<'a>(raw: &'a str, out: &'a mut Vec<u8>) -> Result<Normal<'a>, P
                 out.truncate(grandparent);
                 true
             }
-            segment if segment.len() > SEGMENT => return Err(PathError::SegmentTooLong),
+            segment if file && segment.len() > SEGMENT => return Err(PathError::SegmentTooLong),
             _ => false,
         };
-        if out.len() > PATH {
+        if file && out.len() > PATH {
             return Err(PathError::TooLong);
         }
     }
-    Ok(Normal { path: out, ends_with_slash })
+    Ok(Normal { path: out, ends_with_slash, is_plain: false })
 }
 
 /// The path without its leading slash, if nothing in it needs a change or an error.
 fn already_normal(body: &[u8]) -> Option<Normal<'_>> {
+    // Most are short, and no segment of theirs begins with a dot: one look from byte to byte.
+    if body.len() <= SEGMENT && has_plain_segments(body) {
+        let path = body.strip_suffix(b"/").unwrap_or(body);
+        let ends_with_slash = body.is_empty() || path.len() < body.len();
+        return Some(Normal { path, ends_with_slash, is_plain: true });
+    }
+    already_normal_of_any(body)
+}
+
+/// Whether no segment is empty but the last, none begins with a dot, and no byte has to be decoded
+/// or refused.
+fn has_plain_segments(body: &[u8]) -> bool {
+    let mut words = body.chunks_exact(8);
+    // The slash in front of it.
+    let mut slash = 0x80;
+    for word in &mut words {
+        let word = word.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        match slashes_if_plain(word, slash) {
+            Some(last) => slash = last,
+            None => return false,
+        }
+    }
+    let rest = words.remainder();
+    let word = match (rest, body.last_chunk(), rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+        ([], ..) => return true,
+        // What it has besides was looked at, with what is before it.
+        (_, Some(word), ..) => return slashes_if_plain(u64::from_le_bytes(*word), 0).is_some(),
+        (_, _, Some(first), Some(last)) => {
+            let [first, last] = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
+            first | last << (8 * (rest.len() - 4))
+        }
+        _ => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    // Anything that is plain stands for what is not there.
+    slashes_if_plain(word | (ONES * u64::from(b'a')) << (8 * rest.len()), slash).is_some()
+}
+
+const ONES: u64 = u64::MAX / 255;
+const TOPS: u64 = ONES << 7;
+
+/// Whether the last of eight bytes is a slash, if they are plain behind what has ended with one or
+/// not. A byte that is looked for marks those behind it that differ in the lowest bit alone, too:
+/// with a slash and a dot that is nothing but another reason to look closer.
+#[inline(always)]
+fn slashes_if_plain(word: u64, before: u64) -> Option<u64> {
+    let equal = |byte: u8| {
+        let zero = word ^ (ONES * u64::from(byte));
+        zero.wrapping_sub(ONES) & !zero & TOPS
+    };
+    let slashes = equal(b'/');
+    let begins = slashes << 8 | before;
+    let odd = equal(b'%') | equal(b'\\') | equal(0) | (begins & (slashes | equal(b'.')));
+    (odd == 0).then_some(slashes >> 56)
+}
+
+fn already_normal_of_any(body: &[u8]) -> Option<Normal<'_>> {
     if body.len() > PATH || memchr3(b'%', b'\\', 0, body).is_some() {
         return None;
     }
@@ -159,11 +255,11 @@ fn already_normal(body: &[u8]) -> Option<Normal<'_>> {
             None => break,
         }
     }
-    Some(Normal { path, ends_with_slash })
+    Some(Normal { path, ends_with_slash, is_plain: false })
 }
 
 /// Appends a segment with its percent-encodings resolved. RFC 3986 section 2.1.
-fn decode(segment: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
+fn decode(segment: &[u8], out: &mut Vec<u8>, file: bool) -> Result<(), PathError> {
     let mut rest = segment;
     while let [byte, tail @ ..] = rest {
         let (decoded, tail) = match (byte, tail) {
@@ -178,7 +274,8 @@ fn decode(segment: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
             0 => return Err(PathError::Nul),
             // RFC 3986 section 2.2: an encoded and a raw reserved character are not equivalent, so
             // `%2F` is neither a separator nor a byte that a file name can have.
-            b'/' => return Err(PathError::EncodedSlash),
+            b'/' if file => return Err(PathError::EncodedSlash),
+            b'/' => out.extend_from_slice(b"%2F"),
             // Browsers turn `\` into `/` before they send it (WHATWG URL), and some upstreams after
             // they receive it: `..\` that we take for a name is a traversal to them.
             b'\\' => return Err(PathError::Backslash),

@@ -95,6 +95,18 @@ impl Prepared {
         (whole.slice(..self.content_at - 2), whole.slice(self.content_at..))
     }
 
+    /// The header lines that it was composed with.
+    pub(crate) fn fields(&self) -> Fields {
+        let (head, _) = self.parts();
+        let mut fields = Fields::default();
+        let lines = head.get(self.date_at + date::LEN + 2..).unwrap_or_default();
+        // Content-Length is the last one, and the engine's own.
+        let end = lines.iter().rev().skip(1).position(|&byte| byte == b'\n');
+        let end = end.map_or(0, |back| lines.len() - 1 - back);
+        fields.lines_mut().extend_from_slice(lines.get(..end).unwrap_or_default());
+        fields
+    }
+
     /// Where the head ends in [`Prepared::whole`].
     pub(crate) fn head_len(&self) -> usize {
         self.content_at
@@ -104,6 +116,16 @@ impl Prepared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fields_of_an_answer_can_be_had_again() {
+        let mut fields = Fields::default();
+        assert_eq!(Prepared::new(200, &fields, b"x").fields(), fields);
+        fields.add("Content-Type", "a/b").unwrap();
+        fields.add("ETag", "\"c\"").unwrap();
+        assert_eq!(Prepared::new(200, &fields, b"x").fields(), fields);
+        assert_eq!(Prepared::head(200, &fields, 1 << 40).fields(), fields);
+    }
 
     #[test]
     fn the_date_is_renewed_and_the_rest_stays() {

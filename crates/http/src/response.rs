@@ -1,6 +1,8 @@
 //! What a handler answers: a value that says *what* to send, never how.
 
+use std::cell::Cell;
 use std::error::Error as StdError;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,6 +11,7 @@ use sluicegate::Segment;
 use thiserror::Error;
 
 use crate::prepared::Prepared;
+use crate::relay::Relay;
 use crate::rules::FieldRules;
 
 /// A header field that may not be sent.
@@ -32,6 +35,19 @@ pub enum BadField {
 /// on. A handler that could write them could contradict the engine.
 const RESERVED: [&str; 6] =
     ["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"];
+
+/// More room than this is not kept for the next lines.
+const KEPT: usize = 8 * 1024;
+
+/// More room than this is not kept for what the next content is received into.
+const KEPT_CONTENT: usize = 32 * 1024;
+
+thread_local! {
+    /// Room for the lines of an answer that is passed on.
+    static LINES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Room to receive its content into, where that is short.
+    static CONTENT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Header lines, checked when they are added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -94,6 +110,25 @@ impl Fields {
         self.lines.extend_from_slice(line);
     }
 
+    /// None, with the room that those have left which were [kept](Fields::keep).
+    pub(crate) fn with_kept_room() -> Self {
+        Fields { lines: LINES.try_with(Cell::take).unwrap_or_default() }
+    }
+
+    /// They were sent: keeps their room for others.
+    pub(crate) fn keep(mut self) {
+        if (1..=KEPT).contains(&self.lines.capacity()) {
+            self.lines.clear();
+            // A thread that ends has no place for it.
+            let _ = LINES.try_with(|kept| kept.set(self.lines));
+        }
+    }
+
+    /// The lines, to be appended to by who has checked them while he parsed them.
+    pub(crate) fn lines_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.lines
+    }
+
     /// The value of the first field of that name, in any case.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&[u8]> {
@@ -105,6 +140,50 @@ impl Fields {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.lines
+    }
+}
+
+/// Short content in the memory that it was received into, which is used again: with many answers
+/// under way an allocator has none at hand of that size, and a copy costs as much as all the rest.
+#[derive(Debug)]
+pub struct Copied {
+    received: Vec<u8>,
+    content: Range<usize>,
+}
+
+impl Copied {
+    /// The bytes `content` of what was `received`; other memory takes its place, which is empty.
+    /// Bytes that are not there are none.
+    #[must_use]
+    pub fn within(received: &mut Vec<u8>, content: Range<usize>) -> Self {
+        let other = CONTENT.try_with(Cell::take).unwrap_or_default();
+        let end = content.end.min(received.len());
+        let content = content.start.min(end)..end;
+        Copied { received: std::mem::replace(received, other), content }
+    }
+
+    /// The content.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.received.get(self.content.clone()).unwrap_or_default()
+    }
+
+    /// It was sent: keeps its room for others.
+    pub(crate) fn keep(mut self) {
+        if self.received.capacity() <= KEPT_CONTENT {
+            self.received.clear();
+            // A thread that ends has no place for it.
+            let _ = CONTENT.try_with(|kept| kept.set(self.received));
+        }
+    }
+}
+
+impl From<Copied> for Segment {
+    /// A copy: who has to wait for his client is not to hold all that was received.
+    fn from(copied: Copied) -> Self {
+        let segment = Segment::given(copied.as_bytes().to_vec());
+        copied.keep();
+        segment
     }
 }
 
@@ -145,10 +224,14 @@ pub enum Body {
     Empty,
     /// One segment.
     Segment(Segment),
+    /// Something short, in memory that is used again.
+    Copied(Copied),
     /// Several, one after another.
     Segments(Vec<Segment>),
     /// Made while it is sent.
     Stream(Box<dyn BodySource>),
+    /// Moved into the connection by somebody else.
+    Relay(Box<dyn Relay>),
 }
 
 impl Body {
@@ -158,8 +241,10 @@ impl Body {
         match self {
             Body::Empty => Some(0),
             Body::Segment(segment) => Some(segment.len()),
+            Body::Copied(copied) => Some(copied.content.len() as u64),
             Body::Segments(segments) => Some(segments.iter().map(Segment::len).sum()),
             Body::Stream(source) => source.length(),
+            Body::Relay(relay) => relay.length(),
         }
     }
 }
@@ -169,8 +254,10 @@ impl std::fmt::Debug for Body {
         match self {
             Body::Empty => f.write_str("Empty"),
             Body::Segment(segment) => f.debug_tuple("Segment").field(segment).finish(),
+            Body::Copied(copied) => f.debug_tuple("Copied").field(&copied.content.len()).finish(),
             Body::Segments(segments) => f.debug_tuple("Segments").field(segments).finish(),
             Body::Stream(source) => f.debug_tuple("Stream").field(&source.length()).finish(),
+            Body::Relay(relay) => f.debug_tuple("Relay").field(&relay.length()).finish(),
         }
     }
 }
@@ -184,7 +271,6 @@ pub struct Response {
     pub(crate) kind: Kind,
 }
 
-#[derive(Debug)]
 pub(crate) enum Kind {
     Built {
         status: u16,
@@ -193,6 +279,27 @@ pub(crate) enum Kind {
     },
     /// With its content behind it where that is not within.
     Prepared(Arc<Prepared>, Option<Segment>),
+    /// 101.
+    Upgrade {
+        protocol: Box<[u8]>,
+        fields: Fields,
+        tunnel: Box<dyn Relay>,
+    },
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Kind::Built { status, fields, body } => {
+                let fields = fields.as_bytes().escape_ascii();
+                write!(f, "{status} {{{fields}}} {body:?}")
+            }
+            Kind::Prepared(prepared, content) => {
+                f.debug_tuple("Prepared").field(prepared).field(content).finish()
+            }
+            Kind::Upgrade { protocol, .. } => write!(f, "101 {}", protocol.escape_ascii()),
+        }
+    }
 }
 
 impl Response {
@@ -200,8 +307,16 @@ impl Response {
     /// status is a mistake of the program and is answered as 500.
     #[must_use]
     pub fn new(status: u16) -> Self {
+        Self::of(status, Fields::default(), Body::Empty)
+    }
+
+    /// As [`Response::new`], with these header lines, which were checked when they were made, and
+    /// this content.
+    #[must_use]
+    #[inline]
+    pub fn of(status: u16, fields: Fields, body: Body) -> Self {
         let status = if (200..600).contains(&status) { status } else { 500 };
-        Response { kind: Kind::Built { status, fields: Fields::default(), body: Body::Empty } }
+        Response { kind: Kind::Built { status, fields, body } }
     }
 
     /// Plain text.
@@ -236,7 +351,28 @@ impl Response {
         Response { kind: Kind::Prepared(head, Some(content)) }
     }
 
-    /// With this content.
+    /// 101 Switching Protocols to `protocol` (RFC 9110 section 7.8): the engine adds
+    /// Connection and Upgrade, and once the head is sent the connection is `tunnel`'s,
+    /// until it is ready: then nothing more is sent, and the connection ends.
+    ///
+    /// To a client that has not asked for all of `protocol`, that speaks HTTP/1.0,
+    /// or whose request has a body that was not read to its end, 500 is answered
+    /// instead.
+    ///
+    /// # Errors
+    /// [`BadField`] when `protocol` is no field value.
+    pub fn upgrade(
+        protocol: &[u8],
+        mut fields: Fields,
+        tunnel: Box<dyn Relay>,
+    ) -> Result<Self, BadField> {
+        fields.remove("Upgrade");
+        // Whatever checks a field of that name checks its value.
+        Fields::default().add("Upgrade", protocol)?;
+        Ok(Response { kind: Kind::Upgrade { protocol: protocol.into(), fields, tunnel } })
+    }
+
+    /// With this content. Has no effect on an upgrade.
     #[must_use]
     pub fn with_body(mut self, content: Body) -> Self {
         if let Kind::Built { body, .. } = &mut self.kind {
@@ -252,6 +388,16 @@ impl Response {
             *fields = lines;
         }
         self
+    }
+
+    /// The same answer, of which the header fields can be changed: a prepared one is
+    /// taken apart.
+    #[must_use]
+    pub fn unprepared(self) -> Self {
+        let Kind::Prepared(prepared, content) = self.kind else { return self };
+        let content = content.unwrap_or_else(|| Segment::Memory(prepared.parts().1));
+        let (status, fields) = (prepared.status(), prepared.fields());
+        Response { kind: Kind::Built { status, fields, body: Body::Segment(content) } }
     }
 
     /// With other content of another type. Has no effect on a prepared answer.
@@ -273,7 +419,7 @@ impl Response {
     /// [`BadField`]; nothing was added.
     pub fn add(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), BadField> {
         match &mut self.kind {
-            Kind::Built { fields, .. } => fields.add(name, value),
+            Kind::Built { fields, .. } | Kind::Upgrade { fields, .. } => fields.add(name, value),
             Kind::Prepared(..) => Ok(()),
         }
     }
@@ -294,6 +440,8 @@ impl Response {
                 }
                 Some(_) => rules.apply(fields),
             }
+        } else if let Kind::Upgrade { fields, .. } = &mut self.kind {
+            rules.apply_but_type(fields);
         }
     }
 
@@ -302,7 +450,7 @@ impl Response {
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         match &self.kind {
-            Kind::Built { fields, .. } => fields.value(name),
+            Kind::Built { fields, .. } | Kind::Upgrade { fields, .. } => fields.value(name),
             Kind::Prepared(..) => None,
         }
     }
@@ -313,13 +461,43 @@ impl Response {
         match &self.kind {
             Kind::Built { status, .. } => *status,
             Kind::Prepared(prepared, _) => prepared.status(),
+            Kind::Upgrade { .. } => 101,
         }
+    }
+
+    /// Whether somebody moves its body into the connection by himself.
+    #[inline]
+    pub(crate) fn is_relayed(&self) -> bool {
+        matches!(self.kind, Kind::Built { body: Body::Relay(_), .. } | Kind::Upgrade { .. })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_content_leaves_with_the_memory_that_it_came_in_and_is_waited_for_in_its_own() {
+        let mut received = b"head content rest".to_vec();
+        received.reserve(KEPT_CONTENT / 2);
+        let (place, capacity) = (received.as_ptr(), received.capacity());
+        let copied = Copied::within(&mut received, 5..12);
+        assert!(received.is_empty());
+        assert_eq!(
+            (copied.as_bytes(), copied.as_bytes().as_ptr()),
+            (&b"content"[..], place.wrapping_add(5))
+        );
+        copied.keep();
+        received.extend_from_slice(b"more");
+        let copied = Copied::within(&mut received, 0..4);
+        // What was kept is what the next is received into.
+        assert_eq!((received.as_ptr(), received.capacity(), received.len()), (place, capacity, 0));
+        let Segment::Memory(bytes) = Segment::from(copied) else { panic!("it is memory") };
+        assert_eq!(bytes, "more");
+        received.extend_from_slice(b"abc");
+        assert_eq!(Copied::within(&mut received, 2..9).as_bytes(), b"c");
+        assert_eq!(Copied::within(&mut received, 7..9).as_bytes(), b"");
+    }
 
     #[test]
     fn a_field_that_would_split_or_contradict_the_response_is_refused() {

@@ -51,6 +51,11 @@ impl HeadScanner {
         *self = Self::default();
     }
 
+    /// Whether nothing was judged since the last [`reset`](Self::reset).
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.seen == 0
+    }
+
     /// Whether a byte of a head has been seen (empty lines before it do not count): tells a peer
     /// that closes between two messages from one that closes within one.
     #[must_use]

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use common::{PATIENCE, Served};
 use sluicegate::{Segment, WayBytes};
 use sluicegate_http::{
-    Answered, Body, BodyFailure, BodySource, Fields, Frame, Handler, Limits, Observe, Prepared,
-    Request, Response, Timeouts,
+    Answered, Body, BodyFailure, BodySource, Downstream, Fields, Frame, Handler, Limits, Observe,
+    Prepared, Relay, RelayError, Request, Response, Timeouts,
 };
 
 /// One call of `answered`, kept.
@@ -84,6 +84,23 @@ impl BodySource for Halting {
     }
 }
 
+/// A body that ends before it has begun.
+struct Failing;
+
+impl Relay for Failing {
+    fn length(&self) -> Option<u64> {
+        None
+    }
+
+    fn poll_relay(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+        _: &mut dyn Downstream,
+    ) -> std::task::Poll<Result<Option<Fields>, RelayError>> {
+        std::task::Poll::Ready(Err(RelayError::Upstream("it is silent".into())))
+    }
+}
+
 impl Handler for Watched {
     async fn handle(&self, request: &mut Request) -> Response {
         match request.head.path() {
@@ -96,6 +113,7 @@ impl Handler for Watched {
             "/prepared" => Response::prepared(Arc::clone(&self.prepared)),
             "/nothing" => Response::new(304),
             "/stream" => Response::new(200).with_body(Body::Stream(Box::new(Halting(0)))),
+            "/relayed" => Response::new(200).with_body(Body::Relay(Box::new(Failing))),
             "/wait" => {
                 // Until the client has gone, or for ever.
                 std::future::pending::<()>().await;
@@ -373,6 +391,11 @@ fn durations_are_of_the_handler_and_of_the_whole() {
     let line = lines.one();
     assert!(line.handled >= Duration::from_millis(5), "{line:?}");
     assert!(line.accepted >= line.handled, "{line:?}");
+    // Whoever relays has asked somebody, also if he had his answer at once.
+    client.send(get("/relayed"));
+    let line = lines.one();
+    assert_eq!(line.failure, Some("upstream"));
+    assert!(line.handled > Duration::ZERO && line.accepted >= line.handled, "{line:?}");
 }
 
 #[test]

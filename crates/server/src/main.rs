@@ -12,9 +12,11 @@ mod cli;
 mod config;
 mod doctor;
 mod files;
+mod gateway;
 mod log;
 mod observe;
 mod program;
+mod proxy;
 mod serve;
 mod site;
 
@@ -23,6 +25,9 @@ use std::process::ExitCode;
 use crate::log::tell;
 
 fn main() -> ExitCode {
+    if sluicegate::IS_LAWLESS {
+        tell(format_args!("A TEST BUILD, WITHOUT THE LAW: it corrupts what it relays"));
+    }
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

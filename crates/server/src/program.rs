@@ -1,16 +1,20 @@
 //! From what an operator says to a running program.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
+use sluicegate::Reactor;
 
-use crate::admin::{self, Configuration, Refused, Sources};
+use crate::admin::{self, Configuration, Refused, Sources, Spools};
 use crate::config::{self, Config};
 use crate::files::Options;
+use crate::gateway::{Pools, Upstreams};
 use crate::log::tell;
 use crate::observe::{AccessLog, Observed, Stats};
 use crate::serve::{self, Plan, Start, State, Subject};
@@ -27,7 +31,22 @@ pub(crate) fn serve(directory: &Path, options: Options, plan: Plan) -> Result<()
     let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let log = Log::open(plan.access_log.as_ref(), None)?;
     let name = path.display().to_string();
-    let subject = Arc::new(Served { name, needs_local: false, sites, log });
+    let subject = Arc::new(Served::new(name, false, sites, log, None));
+    let (stats, open) = (plan.stats(), Box::new(|| Ok(subject)));
+    serve::run(Start { prepared, plan, open, stats, reload: None, admin: None })
+}
+
+/// Relays to the one pool of `config`, which no file says.
+///
+/// # Errors
+/// What keeps it from starting.
+pub(crate) fn proxy(config: &Config, plan: Plan) -> Result<()> {
+    let prepared = serve::prepare(false)?;
+    let sites = Sites::open(config, plan.workers, None)?;
+    let log = Log::open(plan.access_log.as_ref(), None)?;
+    let servers = config.pools.iter().flat_map(|pool| &pool.servers);
+    let names: Vec<String> = servers.map(|server| server.address.to_string()).collect();
+    let subject = Arc::new(Served::new(names.join(", "), false, sites, log, None));
     let (stats, open) = (plan.stats(), Box::new(|| Ok(subject)));
     serve::run(Start { prepared, plan, open, stats, reload: None, admin: None })
 }
@@ -82,7 +101,20 @@ fn create_log(config: &Config) -> Result<()> {
 /// reload.
 fn look_again(config: &Config) -> Result<()> {
     let opened = File::open(&config.path);
-    opened.with_context(|| format!("cannot read `{}`", config.path.display())).map(drop)
+    opened.with_context(|| format!("cannot read `{}`", config.path.display()))?;
+    // And it is who makes the rings on disk.
+    let mut tried = HashSet::new();
+    for route in config.sites.iter().flat_map(|site| &site.routes) {
+        let config::Action::Proxy(proxy) = &route.action else { continue };
+        let directory = &proxy.spool.directory;
+        if proxy.spool.disk > 0
+            && tried.insert(directory)
+            && let Err(reason) = config::spool::look(directory)
+        {
+            bail!("a spool's directory `{}` {reason}", directory.display());
+        }
+    }
+    Ok(())
 }
 
 fn plan(config: &Config) -> Plan {
@@ -97,6 +129,7 @@ fn plan(config: &Config) -> Plan {
         user: config.user.clone(),
         admin: config.admin,
         access_log: config.access_log.clone(),
+        spool_budget: config.spool_budget,
     }
 }
 
@@ -105,10 +138,20 @@ fn sources(path: PathBuf, subject: &Served, stats: Arc<Stats>, state: &Arc<State
     let (listen, draining, configured) = (Arc::clone(state), Arc::clone(state), Arc::clone(state));
     // They count on over reloads.
     let counters = Arc::clone(subject.sites.counters());
+    let (pools, spools) = (Arc::clone(&subject.pools), Arc::clone(subject.sites.spools()));
     Sources {
         stats,
         listen: Box::new(move || listen.listen()),
         files: Box::new(move || counters.totals()),
+        pools: Box::new(move || {
+            let pools = Arc::clone(&pools.lock().unwrap_or_else(PoisonError::into_inner));
+            pools.figures()
+        }),
+        spools: Box::new(move || Spools {
+            held: spools.held(),
+            on_disk: spools.on_disk(),
+            budget: spools.bytes(),
+        }),
         configuration: Box::new(move || {
             let (generation, loaded) = configured.generation();
             let refused = configured.last_refusal().map(|(at, why)| Refused { at, why });
@@ -123,7 +166,11 @@ struct Served {
     name: String,
     /// A site is restricted to some addresses.
     needs_local: bool,
+    /// Whose connections begin by telling whose they are.
+    introducers: Vec<IpNet>,
     sites: Arc<Sites>,
+    /// The pools that are asked now, for operators: shared with what was before.
+    pools: Arc<Mutex<Arc<Pools>>>,
     log: Option<Log>,
 }
 
@@ -146,13 +193,33 @@ impl Log {
 }
 
 impl Served {
+    fn new(
+        name: String,
+        needs_local: bool,
+        sites: Arc<Sites>,
+        log: Option<Log>,
+        before: Option<&Served>,
+    ) -> Self {
+        let pools = match before {
+            Some(before) => Arc::clone(&before.pools),
+            None => Arc::new(Mutex::new(Arc::clone(sites.pools()))),
+        };
+        let introducers = Vec::new();
+        Served { name, needs_local, introducers, sites, pools, log }
+    }
+
     fn open(config: &Config, workers: usize, before: Option<&Served>) -> Result<Arc<Self>> {
         let sites = Sites::open(config, workers, before.map(|before| &*before.sites))?;
         let name = config.path.display().to_string();
-        let needs_local = config.sites.iter().any(|site| !site.listen.is_empty());
-        let before = before.and_then(|before| before.log.as_ref());
-        let log = Log::open(config.access_log.as_ref(), before)?;
-        Ok(Arc::new(Served { name, needs_local, sites, log }))
+        // A site asks where a client has come in, or a server is to be told.
+        let needs_local = config.sites.iter().any(|site| !site.listen.is_empty())
+            || config.pools.iter().any(|pool| pool.proxy_protocol.is_some());
+        let log_before = before.and_then(|before| before.log.as_ref());
+        let log = Log::open(config.access_log.as_ref(), log_before)?;
+        let networks = config.proxy_protocol_from.iter();
+        let introducers = networks.filter_map(|&(ip, len)| IpNet::new(ip, len).ok()).collect();
+        let served = Served::new(name, needs_local, sites, log, before);
+        Ok(Arc::new(Served { introducers, ..served }))
     }
 }
 
@@ -167,11 +234,16 @@ impl Subject for Served {
         &self,
         number: usize,
         stats: &Arc<Stats>,
+        reactor: &Reactor,
         before: Option<&Self::Handler>,
     ) -> io::Result<Self::Handler> {
         let worker = match before {
             Some(before) => before.inner().renewed(&self.sites),
-            None => self.sites.worker(),
+            None => {
+                let context = Arc::clone(&stats.context);
+                let upstreams = Upstreams::new(reactor.clone(), context);
+                self.sites.worker(upstreams, Arc::clone(stats.relays(number)))
+            }
         };
         let log = self.log.as_ref().map(|log| &log.log);
         Ok(Observed::new(worker, Arc::clone(stats), number, log))
@@ -179,6 +251,18 @@ impl Subject for Served {
 
     fn needs_local(&self) -> bool {
         self.needs_local
+    }
+
+    fn introducers(&self) -> &[IpNet] {
+        &self.introducers
+    }
+
+    fn begin(&self) {
+        let pools = Arc::clone(self.sites.pools());
+        let mut asked = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *asked, Arc::clone(&pools));
+        drop(asked);
+        pools.take_over(&before);
     }
 
     fn reopen_logs(&self) -> Result<()> {

@@ -72,6 +72,24 @@ fn what_only_root_can_read_is_told_at_the_start() {
 }
 
 #[test]
+fn a_spool_that_only_root_could_use_is_told_at_the_start() {
+    require!(Need::Root);
+    let place = Place::new();
+    let spool = place.path("spool");
+    fs::create_dir(&spool).unwrap();
+    fs::set_permissions(&spool, Permissions::from_mode(0o700)).unwrap();
+    let config = place.config(&["127.0.0.1:0"], "one", &user());
+    let route = format!(
+        "\n[[site.route]]\npath = \"/app/\"\nproxy = {{ url = \"http://127.0.0.1:9\", \
+         spool = {{ disk = \"16MiB\", directory = {spool:?} }} }}\n"
+    );
+    place.write(&(config + &route));
+    is_refused(&place, "may not be written: permission denied");
+    fs::set_permissions(&spool, Permissions::from_mode(0o777)).unwrap();
+    place.start().stop();
+}
+
+#[test]
 fn a_log_that_is_a_link_gives_nothing_away() {
     require!(Need::Root);
     let place = Place::new();

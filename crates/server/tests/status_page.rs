@@ -50,7 +50,7 @@ fn the_page_of_a_busy_program_is_alive_and_readable() {
             });
         }
         let seen = catch_unwind(AssertUnwindSafe(|| {
-            status_page::visit(admin);
+            status_page::visit(admin, false);
             status_page::pictures(admin, Path::new(env!("CARGO_TARGET_TMPDIR")));
         }));
         is_over.store(true, Ordering::Relaxed);

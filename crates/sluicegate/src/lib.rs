@@ -23,6 +23,7 @@ mod ack_queue;
 mod ack_signals;
 mod buffers;
 mod counters;
+mod executor;
 mod ledger;
 mod limits;
 mod linger;
@@ -37,6 +38,7 @@ mod readiness;
 mod ring;
 mod segment;
 mod socket;
+mod spool;
 mod strategy;
 mod transport;
 mod worker;
@@ -44,12 +46,13 @@ mod worker;
 pub use ack_queue::{AckQueue, EpollRecord, Event, Grown, SocketId, Tag, Watch};
 pub use ack_signals::{AckSignals, RealTimeSignal, SignalProgress, signal_handler};
 pub use counters::{Counters, WayBytes};
+pub use executor::{Spawner, Task};
 pub use ledger::{Ledger, Progress};
 pub use limits::{SocketLimits, Unsent};
 pub use linger::{Lingering, lingering};
 pub use listener::{BACKLOG, Listener, listen, listen_on};
 pub use locality::{Locality, LocalityRule, Locator};
-pub use pipes::{PipePool, Pipes};
+pub use pipes::{LentPipe, PipePool, Pipes};
 pub use position::Position;
 pub use pump::{FileError, FileFault, Pumped, SendError, pump};
 pub use queue::{Acks, Gate, QueueError, RegionWay, SendQueue, SentRegion, Transmit};
@@ -61,13 +64,20 @@ pub use ring::{
     Backing, Connection, Held, Lease, Pinned, Pool, PooledRing, Region, RegionUse, Ring,
     RingBuilder, RingCounters, RingError, Stragglers,
 };
-pub use segment::{FileRange, Segment};
-pub use socket::{AckWait, AcquireError, SendContext, Socket};
+pub use segment::{FileRange, Piped, Segment};
+pub use socket::{AckWait, AcquireError, SendContext, Socket, Target};
+pub use spool::{Room, Sink, Spool, SpoolBudget, SpoolBytes, SpoolOptions};
 pub use strategy::{
     COPY_UP_TO, JOIN_UP_TO, MEMORY_UP_TO, SPLICE_FROM, Strategy, Way, ZEROCOPY_FROM,
 };
 pub use transport::Transport;
-pub use worker::{Spawner, Worker, yield_now};
+pub use worker::{Worker, yield_now};
+
+/// Whether this is the build in which a ring's memory is written again as soon as its
+/// bytes are accepted, which corrupts what is sent: for the measurement of the
+/// paper's race alone (docs/reuse.md). It is made with `--cfg sluicegate_lawless`,
+/// which no feature sets, so that no crate of a program can switch it on.
+pub const IS_LAWLESS: bool = cfg!(sluicegate_lawless);
 
 /// The time of day, at the cost of a memory read and as exact as a timer tick.
 pub use sluicegate_sys::clock::{coarse_time, unix_seconds, unix_time};
@@ -79,6 +89,9 @@ pub mod file {
     pub use sluicegate_sys::open::{Access, Links, Root, path_of};
 }
 
+/// Pipes between sockets.
+pub use sluicegate_sys::splice::Pipe;
+
 /// What a program around the sockets needs of the host.
 pub mod os {
     pub use sluicegate_sys::append::{append, is_without_reader};
@@ -86,7 +99,7 @@ pub mod os {
     pub use sluicegate_sys::identity;
     pub use sluicegate_sys::inherit;
     pub use sluicegate_sys::limits::{is_out_of_descriptors, raise_descriptors};
-    pub use sluicegate_sys::signal::{Signal, Signals};
+    pub use sluicegate_sys::signal::{Signal, Signals, ignore_file_size};
 
     /// Single facilities of the kernel, for a program that tells what it allows
     /// here. What sends is a [`crate::Socket`].
@@ -95,7 +108,7 @@ pub mod os {
         pub use sluicegate_sys::epoll::{Epoll, Interest};
         pub use sluicegate_sys::errqueue::{self, Entry, Numbering};
         pub use sluicegate_sys::ethtool::{Feature, driver, feature};
-        pub use sluicegate_sys::file_system::{magic, unnamed_file};
+        pub use sluicegate_sys::file_system::{magic, room, unnamed_file};
         pub use sluicegate_sys::io_uring;
         pub use sluicegate_sys::limits::{Limit, descriptors, locked_memory, page_size};
         pub use sluicegate_sys::links::{Link, links};

@@ -43,7 +43,7 @@ pub fn listen_on(socket: OwnedFd) -> io::Result<Arc<OwnedFd>> {
     Ok(Arc::new(socket))
 }
 
-fn spare_pacing(listener: &OwnedFd, address: SocketAddr) {
+pub(crate) fn spare_pacing(listener: &OwnedFd, address: SocketAddr) {
     if address.ip().to_canonical().is_loopback()
         && socket::congestion_control(listener.as_fd()).is_ok_and(|name| name.starts_with("bbr"))
     {

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use bytes::Bytes;
 use sluicegate_sys::file::{Difference, Stamp};
+use sluicegate_sys::socket::is_of_memory;
 use sluicegate_sys::zerocopy::is_exhausted;
 use thiserror::Error;
 
@@ -129,6 +130,9 @@ pub fn pump<T: Transport>(
                 check(transport, file, version, offset)?;
                 transport.drain(len, more).map(|n| (Way::Splice, n))
             }
+            Transmit::Piped { pipe, len, more } => {
+                transport.drain_pipe(pipe, len, more).map(|n| (Way::Splice, n))
+            }
             Transmit::Fill { file, offset, len } => {
                 match transport.fill(file, offset, len) {
                     Ok(0) => return Err(fault(transport, file, offset, FileFault::Truncated)),
@@ -210,6 +214,8 @@ fn region<T: Transport>(
     };
     let error = match sent {
         Ok(Err(error)) => error,
+        // At the end of a file that somebody else has made shorter.
+        Ok(Ok(0)) if way == Way::Sendfile => return ring_fault(FileFault::Truncated),
         Ok(Ok(count)) => return Region::Sent(Ok(count)),
         Err(rest) => {
             queue.handle_cut_loose(rest);
@@ -224,12 +230,15 @@ fn region<T: Transport>(
         queue.handle_refused();
         return Region::Again;
     }
-    if way == Way::Sendfile && !is_connection(&error) {
-        let file = "a ring's file".to_owned();
-        let cause = FileFault::Unreadable(error);
-        return Region::Failed(SendError::File(Box::new(FileError { file, offset: 0, cause })));
+    if (way == Way::Sendfile && !is_connection(&error)) || is_of_memory(&error) {
+        return ring_fault(FileFault::Unreadable(error));
     }
     Region::Sent(Err(error))
+}
+
+fn ring_fault(cause: FileFault) -> Region {
+    let file = "a ring's file".to_owned();
+    Region::Failed(SendError::File(Box::new(FileError { file, offset: 0, cause })))
 }
 
 /// Whether `file` is still in the version that was to be sent.

@@ -1,5 +1,6 @@
 //! What a socket still has to send, and what to do next about it.
 
+mod piped;
 mod regions;
 
 use std::collections::VecDeque;
@@ -11,6 +12,7 @@ use thiserror::Error;
 
 pub use regions::{Acks, RegionWay, SentRegion};
 
+use crate::pipes::LentPipe;
 use crate::position::Position;
 use crate::ring::RegionUse;
 use crate::segment::{FileRange, Segment};
@@ -96,6 +98,11 @@ enum Part<F> {
         way: RegionWay,
         left: u64,
     },
+    /// `left`: bytes of it that were not accepted.
+    Piped {
+        pipe: Arc<LentPipe>,
+        left: u64,
+    },
 }
 
 /// What to do next.
@@ -114,6 +121,15 @@ pub enum Transmit<'q, F> {
     Region {
         /// Which way: [`Way::Copy`], [`Way::Sendfile`] or [`Way::Zerocopy`].
         way: Way,
+        /// At most how many bytes.
+        len: usize,
+        /// Others follow at once.
+        more: bool,
+    },
+    /// Splice from this pipe into the socket, then [`SendQueue::handle_accepted`].
+    Piped {
+        /// The pipe, with at least so many bytes in it.
+        pipe: &'q LentPipe,
         /// At most how many bytes.
         len: usize,
         /// Others follow at once.
@@ -284,6 +300,7 @@ impl<F> SendQueue<F> {
                 let (used, _) = region.enlist(None, None).ok_or(QueueError::OtherConnection)?;
                 Part::Region { used, way: RegionWay::Copied, left: len }
             }
+            Segment::Piped(piped) => Part::Piped { pipe: piped.pipe, left: len },
         });
         self.end = self.end.advanced(len);
         Ok(self.end)
@@ -313,7 +330,18 @@ impl<F> SendQueue<F> {
                 more: self.accepted.advanced(self.piped) < self.end,
             }),
             Part::File { range, way, sent } => Some(self.transmit_file(range, *way, *sent)),
-            Part::Region { way, left, .. } => Some(self.transmit_region(*way, *left)),
+            Part::Region { used, way, left } => Some(self.transmit_region(used, *way, *left)),
+            Part::Piped { pipe, left } => {
+                let len = (*left).min(CALL);
+                // Of the last bytes of all the kernel must not be told that others
+                // follow: it would keep them back for 200 ms.
+                let more = self.accepted.advanced(len) < self.end;
+                Some(Transmit::Piped {
+                    pipe,
+                    len: usize::try_from(len).unwrap_or(usize::MAX),
+                    more,
+                })
+            }
             Part::Memory { way, .. } => {
                 let by_reference = self.goes_by_reference(*way);
                 let (slices, bytes) = self.run();
@@ -458,6 +486,14 @@ impl<F> SendQueue<F> {
                     *rest -= taken;
                     if *rest == 0 {
                         self.send_off(self.accepted);
+                    }
+                    taken
+                }
+                Part::Piped { left: rest, .. } => {
+                    let taken = left.min(*rest);
+                    *rest -= taken;
+                    if *rest == 0 {
+                        self.parts.pop_front();
                     }
                     taken
                 }

@@ -36,12 +36,19 @@ pub trait Readiness {
     /// Ready when a read may return something.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<Edge>;
 
+    /// Whether [`Readiness::poll_readable`] is ready; nobody waits.
+    fn is_readable(&self) -> bool;
+
     /// Ready when a write may take something.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Edge>;
 
     /// Ready once the peer has said that it sends no more, or the connection is
     /// gone. Waits in the place of the task that waits to read.
     fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Ready once the connection is gone, or both ends have said that they send no
+    /// more. Waits in the place of the task that waits to read.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Ready when something may be on the socket's error queue: reports of
     /// acknowledgement and of release. Waits in the place of the task that

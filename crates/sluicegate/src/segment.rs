@@ -1,4 +1,5 @@
-//! What is queued to be sent: memory, a range of a file, or a region of a ring.
+//! What is queued to be sent: memory, a range of a file, a region of a ring, or
+//! what is in a pipe.
 
 use std::fs::File;
 use std::ops::Range;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sluicegate_sys::file::Stamp;
 
+use crate::pipes::LentPipe;
 use crate::ring::Region;
 
 /// A range of an open file, kept open until the kernel has accepted the last
@@ -74,6 +76,28 @@ pub enum Segment<F = Arc<File>> {
     File(FileRange<F>),
     /// What was published of a ring's partition.
     Region(Region),
+    /// What is in a pipe.
+    Piped(Piped),
+}
+
+/// Bytes that are in a pipe already, at its front when their turn comes. Whoever
+/// fills it behind them may do so meanwhile.
+///
+/// Its clones are the same bytes: one of them is to be queued, once. Where it is
+/// dropped before all of them were sent, they stay in the pipe, which then serves
+/// nobody else ([`LentPipe`]).
+#[derive(Clone, Debug)]
+pub struct Piped {
+    pub(crate) pipe: Arc<LentPipe>,
+    pub(crate) len: u64,
+}
+
+impl Piped {
+    /// The next `len` bytes of `pipe` that no other segment has.
+    #[must_use]
+    pub fn new(pipe: Arc<LentPipe>, len: u64) -> Self {
+        Piped { pipe, len }
+    }
 }
 
 impl<F> Segment<F> {
@@ -114,6 +138,7 @@ impl<F> Segment<F> {
             Segment::Memory(bytes) | Segment::Lent(bytes) => bytes.len() as u64,
             Segment::File(range) => range.len(),
             Segment::Region(region) => region.len() as u64,
+            Segment::Piped(piped) => piped.len,
         }
     }
 
@@ -150,6 +175,12 @@ impl<F> From<Vec<u8>> for Segment<F> {
 impl<F> From<Arc<[u8]>> for Segment<F> {
     fn from(bytes: Arc<[u8]>) -> Self {
         Segment::given(Bytes::from_owner(bytes))
+    }
+}
+
+impl<F> From<Piped> for Segment<F> {
+    fn from(piped: Piped) -> Self {
+        Segment::Piped(piped)
     }
 }
 

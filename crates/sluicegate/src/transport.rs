@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 
 use sluicegate_sys::file::Stamp;
+use sluicegate_sys::splice::Pipe;
 
 use crate::ring::Pinned;
 
@@ -80,4 +81,12 @@ pub trait Transport {
     /// # Errors
     /// As `splice(2)`.
     fn drain(&mut self, len: usize, more: bool) -> io::Result<usize>;
+
+    /// Moves at most `len` bytes from `pipe`, which has so many, into the socket;
+    /// `more` as `SPLICE_F_MORE`.
+    ///
+    /// # Errors
+    /// As `splice(2)`. `BrokenPipe` when nothing is in it: somebody else has
+    /// taken what was to be sent.
+    fn drain_pipe(&mut self, pipe: &Pipe, len: usize, more: bool) -> io::Result<usize>;
 }

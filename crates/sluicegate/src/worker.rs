@@ -1,81 +1,13 @@
 //! A thread that serves connections: a reactor and a local executor, no
 //! scheduler between an event and the task that waits for it.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use async_task::{Runnable, Task};
-use sluicegate_sys::wake::Wake;
-
+use crate::executor::{Executor, Spawner};
 use crate::reactor::local::{Reactor, Turn};
-
-thread_local! {
-    /// The run queue of the worker that lives on this thread, and its number.
-    static LOCAL: (Cell<u64>, RefCell<VecDeque<Runnable>>) =
-        const { (Cell::new(0), RefCell::new(VecDeque::new())) };
-}
-
-/// Numbers workers from 1; 0 is a thread without one.
-static NEXT: AtomicU64 = AtomicU64::new(1);
-
-/// Tasks that another thread woke.
-#[derive(Debug)]
-struct Remote {
-    owner: u64,
-    runnables: Mutex<Vec<Runnable>>,
-    /// Whether there may be any: looked at once a turn, without the lock.
-    any: AtomicBool,
-    doorbell: Arc<Wake>,
-}
-
-impl Remote {
-    fn schedule(&self, runnable: Runnable) {
-        let runnable = LOCAL.with(|(owner, queue)| {
-            if owner.get() == self.owner {
-                queue.borrow_mut().push_back(runnable);
-                None
-            } else {
-                Some(runnable)
-            }
-        });
-        if let Some(runnable) = runnable {
-            self.runnables.lock().unwrap_or_else(PoisonError::into_inner).push(runnable);
-            self.any.store(true, Ordering::Release);
-            // Fails only when the doorbell is ringing already.
-            let _ = self.doorbell.ring();
-        }
-    }
-}
-
-/// Starts tasks on the worker of this thread.
-#[derive(Clone, Debug)]
-pub struct Spawner {
-    remote: Arc<Remote>,
-    /// Ties the spawner to its thread.
-    _local: std::marker::PhantomData<Rc<()>>,
-}
-
-impl Spawner {
-    /// Starts `future`; it runs on this thread alone. Dropping the task
-    /// cancels it, [`Task::detach`] lets it go on by itself.
-    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
-        let remote = Arc::clone(&self.remote);
-        let (runnable, task) =
-            async_task::spawn_local(future, move |runnable| remote.schedule(runnable));
-        runnable.schedule();
-        task
-    }
-}
 
 /// Lets every other task that is ready run first.
 pub async fn yield_now() {
@@ -96,8 +28,9 @@ pub async fn yield_now() {
 /// waker that another thread uses rings the worker's doorbell.
 #[derive(Debug)]
 pub struct Worker {
+    // Dropped first: the tasks hold the reactor.
+    executor: Executor,
     reactor: Reactor,
-    spawner: Spawner,
 }
 
 impl Worker {
@@ -107,20 +40,9 @@ impl Worker {
     /// `EMFILE`, `ENFILE`, `ENOMEM`; `AlreadyExists` when the thread has one.
     pub fn new() -> io::Result<Self> {
         let reactor = Reactor::new()?;
-        let owner = LOCAL.with(|(owner, _)| {
-            if owner.get() != 0 {
-                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
-            }
-            owner.set(NEXT.fetch_add(1, Ordering::Relaxed));
-            Ok(owner.get())
-        })?;
-        let remote = Arc::new(Remote {
-            owner,
-            runnables: Mutex::default(),
-            any: AtomicBool::new(false),
-            doorbell: reactor.doorbell(),
-        });
-        Ok(Worker { reactor, spawner: Spawner { remote, _local: std::marker::PhantomData } })
+        let executor = Executor::new(reactor.doorbell());
+        let executor = executor.ok_or(io::ErrorKind::AlreadyExists)?;
+        Ok(Worker { executor, reactor })
     }
 
     /// What watches this worker's descriptors.
@@ -132,7 +54,7 @@ impl Worker {
     /// What starts tasks on this worker.
     #[must_use]
     pub fn spawner(&self) -> &Spawner {
-        &self.spawner
+        self.executor.spawner()
     }
 
     /// Runs tasks until `future` completes; the others stay where they are,
@@ -150,72 +72,30 @@ impl Worker {
     {
         let result = Rc::new(Cell::new(None));
         let output = Rc::clone(&result);
-        let task = self.spawner.spawn(async move { output.set(Some(future.await)) });
+        let main = async move { output.set(Some(future.await)) };
+        let task = self.executor.spawner().spawn(main);
         let mut turn = Turn::new();
+        // The last turn may have been long ago.
+        self.reactor.look_at_clock();
         loop {
-            self.run_ready();
+            self.executor.run_ready();
             if let Some(value) = result.take() {
                 return Ok(value);
             }
             // Over without a value: it panicked, and was reported by the hook.
             assert!(!task.is_finished(), "the worker's main task panicked");
-            let busy = LOCAL.with(|(_, queue)| !queue.borrow().is_empty());
-            self.reactor.turn(&mut turn, busy)?;
-            self.take_remote();
+            self.reactor.turn(&mut turn, self.executor.is_busy())?;
+            self.executor.take_remote();
         }
-    }
-
-    /// Runs each task that is ready now once. What they make ready runs after
-    /// the next look at the reactor, so that no task starves the sockets.
-    fn run_ready(&self) {
-        let ready = LOCAL.with(|(_, queue)| queue.borrow().len());
-        for _ in 0..ready {
-            let Some(runnable) = LOCAL.with(|(_, queue)| queue.borrow_mut().pop_front()) else {
-                return;
-            };
-            // A task that panics ends alone: the message is printed by the
-            // panic hook, its future is dropped, and the other connections of
-            // the thread go on. Nothing of ours is left half-changed, since
-            // the queue is not borrowed here and cells are given back on
-            // unwinding.
-            let _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
-        }
-    }
-
-    fn take_remote(&self) {
-        let remote = &*self.spawner.remote;
-        if !remote.any.load(Ordering::Acquire) {
-            return;
-        }
-        // Before the look: what is pushed after it sets this again.
-        remote.any.store(false, Ordering::Relaxed);
-        let mut runnables = remote.runnables.lock().unwrap_or_else(PoisonError::into_inner);
-        LOCAL.with(|(_, queue)| queue.borrow_mut().extend(runnables.drain(..)));
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // A task that waits is held by its waker in the reactor, and holds the
-        // reactor: take the wakers out. Dropping a task can wake others, which
-        // lands in the queue again: until nothing is left.
-        loop {
-            let wakers = self.reactor.forget_wakers();
-            self.take_remote();
-            let runnable = LOCAL.with(|(_, queue)| queue.borrow_mut().pop_front());
-            if wakers.is_empty() && runnable.is_none() {
-                break;
-            }
-            drop(wakers);
-            drop(runnable);
-        }
-        LOCAL.with(|(owner, _)| owner.set(0));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Poll, Waker};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -285,6 +165,110 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_is_dropped_is_cancelled_also_by_itself() {
+        let worker = Worker::new().unwrap();
+        let held = Rc::new(());
+        let waits = Rc::clone(&held);
+        let waiting = worker.spawner().spawn(async move {
+            std::future::pending::<()>().await;
+            drop(waits);
+        });
+        let own = Rc::new(RefCell::new(None));
+        let (mine, runs) = (Rc::clone(&own), Rc::clone(&held));
+        *own.borrow_mut() = Some(worker.spawner().spawn(async move {
+            drop(mine.take());
+            yield_now().await;
+            drop((runs, mine));
+            unreachable!("it has dropped its own task");
+        }));
+        worker.run(yield_now()).unwrap();
+        assert_eq!(Rc::strong_count(&held), 2);
+        assert!(own.borrow().is_none() && !waiting.is_finished());
+        drop(waiting);
+        assert_eq!(Rc::strong_count(&held), 1);
+    }
+
+    #[test]
+    fn a_waker_that_outlives_its_task_wakes_nobody_else() {
+        let worker = Worker::new().unwrap();
+        let (kept, runs) = (Rc::new(RefCell::new(None::<Waker>)), Rc::new(Cell::new(0)));
+        let keep = Rc::clone(&kept);
+        worker.spawner().start(std::future::poll_fn(move |cx| {
+            *keep.borrow_mut() = Some(cx.waker().clone());
+            Poll::Ready(())
+        }));
+        worker.run(yield_now()).unwrap();
+        let count = Rc::clone(&runs);
+        worker.spawner().start(std::future::poll_fn(move |_| {
+            count.set(count.get() + 1);
+            Poll::Pending
+        }));
+        worker.run(yield_now()).unwrap();
+        let stale = kept.take().unwrap();
+        stale.wake_by_ref();
+        worker.run(yield_now()).unwrap();
+        std::thread::spawn(move || stale.wake()).join().unwrap();
+        worker.run(yield_now()).unwrap();
+        assert_eq!(runs.get(), 1);
+    }
+
+    #[test]
+    fn a_waker_that_is_not_the_tasks_own_is_the_one_that_is_woken() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        use std::task::{Context, Wake};
+
+        use crate::readiness::Timer;
+
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        let worker = Worker::new().unwrap();
+        let (reactor, count) = (worker.reactor().clone(), Arc::new(Count(AtomicUsize::new(0))));
+        let woken = Arc::clone(&count);
+        let sleeps = async move {
+            let mut timer = reactor.timer();
+            timer.set(Instant::now().checked_add(Duration::from_millis(5)));
+            // First the task itself waits, then somebody in it with a waker of his own.
+            std::future::poll_fn(|cx| {
+                assert!(timer.poll_expired(cx).is_pending());
+                let waker = Waker::from(Arc::clone(&woken));
+                assert!(timer.poll_expired(&mut Context::from_waker(&waker)).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            reactor.sleep(Duration::from_millis(20)).await;
+        };
+        worker.run(sleeps).unwrap();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_other_threads_wake_again_and_again_runs_each_time() {
+        let worker = Worker::new().unwrap();
+        for _ in 0..500 {
+            let (sender, receiver) = async_oneshot();
+            let thread = std::thread::spawn(sender);
+            worker.run(receiver).unwrap();
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_task_gives_its_value_to_who_waits_for_it() {
+        let worker = Worker::new().unwrap();
+        let reactor = worker.reactor().clone();
+        let task = worker.spawner().spawn(async move {
+            reactor.sleep(Duration::from_millis(5)).await;
+            7
+        });
+        assert_eq!(worker.run(task).unwrap(), 7);
+    }
+
+    #[test]
     fn one_thread_has_one_worker() {
         let worker = Worker::new().unwrap();
         assert!(Worker::new().is_err());
@@ -294,15 +278,15 @@ mod tests {
 
     /// A flag that another thread sets, and a future that waits for it.
     fn async_oneshot() -> (impl FnOnce() + Send, impl Future<Output = ()>) {
-        let shared: Arc<Mutex<(bool, Option<std::task::Waker>)>> = Arc::default();
+        let shared: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
         let set = Arc::clone(&shared);
         let wait = std::future::poll_fn(move |cx| {
             let mut shared = shared.lock().unwrap();
             if shared.0 {
-                return std::task::Poll::Ready(());
+                return Poll::Ready(());
             }
             shared.1 = Some(cx.waker().clone());
-            std::task::Poll::Pending
+            Poll::Pending
         });
         let ring = move || {
             let mut shared = set.lock().unwrap();

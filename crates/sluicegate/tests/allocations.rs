@@ -24,6 +24,9 @@ static PIECE: [u8; 64 * 1024] = [7; 64 * 1024];
 /// shows too.
 const COUNTED: usize = 1000;
 
+/// Tries of which one must need nothing.
+const TRIES: usize = 8;
+
 type Sockets = Vec<Socket<Registration>>;
 
 /// Sends so many partitions to all sockets.
@@ -96,15 +99,24 @@ fn check(ring: &Ring, context: SendContext, sockets: usize) -> RingCounters {
     }
     give_room_for_timers(&worker);
     allocated(&worker, ring, &mut ours, COUNTED);
-    let before = ring.counters();
-    let allocated = allocated(&worker, ring, &mut ours, COUNTED);
-    let after = ring.counters();
+    // A peer that stands still for longer than ever has queues grow as they never had to. They
+    // do that a few times in all; what a partition needs, each try needs.
+    let mut tries = Vec::new();
+    let after = loop {
+        let before = ring.counters();
+        tries.push(allocated(&worker, ring, &mut ours, COUNTED));
+        let after = ring.counters();
+        assert_eq!(after.reused() - before.reused(), COUNTED as u64, "{after:?}");
+        if tries.last() == Some(&0) || tries.len() == TRIES {
+            break after;
+        }
+    };
     drop(ours);
+    let sent = (1 + tries.len()) * COUNTED * ring.partition_len();
     for peer in peers {
-        assert_eq!(peer.join().unwrap(), 2 * (COUNTED * ring.partition_len()) as u64);
+        assert_eq!(peer.join().unwrap(), sent as u64);
     }
-    assert_eq!(after.reused() - before.reused(), COUNTED as u64, "{after:?}");
-    assert_eq!(allocated, 0, "for {COUNTED} partitions");
+    assert_eq!(tries.last(), Some(&0), "for {COUNTED} partitions each: {tries:?}");
     after
 }
 

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used)] // A test ends at the first surprise.
 
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use sluicegate::{
-    FileFault, FileRange, Gate, Ledger, Position, Pumped, QueueError, Segment, SendError,
-    SendQueue, Way, pump,
+    FileFault, FileRange, Gate, Ledger, LentPipe, Pipe, Piped, Position, Pumped, QueueError,
+    Segment, SendError, SendQueue, Way, pump,
 };
 use sluicegate_testkit::corpus;
 use sluicegate_testkit::scripted::{Completion, Random, ScriptedFile, ScriptedKernel};
@@ -16,6 +18,42 @@ use sluicegate_testkit::scripted::{Completion, Random, ScriptedFile, ScriptedKer
 /// in all. `SLUICEGATE_STEPS` asks for more.
 fn steps() -> u64 {
     std::env::var("SLUICEGATE_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(600_000)
+}
+
+/// Bytes of the file that pipes are filled from.
+const SOURCE: u64 = 256 * 1024;
+
+/// A file for pipes, filled once for each thread.
+fn source(use_it: impl FnOnce(&std::fs::File)) {
+    thread_local! {
+        static FILE: std::fs::File = {
+            let mut content = vec![0; SOURCE as usize];
+            corpus::fill(1, 0, &mut content);
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&content).unwrap();
+            file
+        };
+    }
+    FILE.with(use_it);
+}
+
+/// A true pipe with something in it, in one or two segments with a line end between
+/// them, as chunks have it; and the bytes.
+fn piped(random: &mut Random) -> Vec<(Segment<ScriptedFile>, Vec<u8>)> {
+    let pipe = Arc::new(LentPipe::from(Pipe::new(64 * 1024).unwrap()));
+    let at = random.below(SOURCE - 70_000);
+    let len = usize::try_from(random.below(60_000) + 2).unwrap();
+    let mut count = 0;
+    source(|file| count = pipe.fill_from_file(file.as_fd(), at, len).unwrap());
+    let mut bytes = vec![0; count];
+    corpus::fill(1, at, &mut bytes);
+    let first = usize::try_from(random.below(count as u64 + 1)).unwrap();
+    let part = |len: usize| Segment::Piped(Piped::new(Arc::clone(&pipe), len as u64));
+    vec![
+        (part(first), bytes[..first].to_vec()),
+        (Segment::given("\r\n"), b"\r\n".to_vec()),
+        (part(count - first), bytes[first..].to_vec()),
+    ]
 }
 
 /// A random segment, its way, and the bytes that it must put on the wire.
@@ -79,6 +117,12 @@ fn connection(seed: u64, base: Position, resets: u64, steps: u64) -> u64 {
                 }
                 assert!(ledger.referenced() >= kernel.referenced(), "seed {seed}, step {step}");
             }
+            0 if queue.room() >= 3 && random.one_in(3) => {
+                for (segment, bytes) in piped(&mut random) {
+                    queue.push(segment, Way::Copy).unwrap();
+                    expected.extend_from_slice(&bytes);
+                }
+            }
             0 | 1 => {
                 let (segment, way, bytes) = segment(&mut random);
                 let before = queue.end();
@@ -94,6 +138,15 @@ fn connection(seed: u64, base: Position, resets: u64, steps: u64) -> u64 {
                 }
             }
             2..4 => {
+                if random.one_in(4)
+                    && let Some((pipe, left)) = queue.poll_piped()
+                {
+                    // Somebody needs the pipe more.
+                    let mut bytes = vec![0; random.below(left + 1) as usize];
+                    let count = if bytes.is_empty() { 0 } else { pipe.read(&mut bytes).unwrap() };
+                    bytes.truncate(count);
+                    queue.handle_unpiped(bytes.into());
+                }
                 let budget = random.below(200_000) + 1;
                 let result = pump(&mut queue, &mut ledger, &mut kernel, budget);
                 match result {

@@ -31,6 +31,13 @@ impl Ready {
         self.0 & (EventFlags::RDHUP | EventFlags::HUP).bits() != 0
     }
 
+    /// `EPOLLHUP`: both ways have ended. Of a connection of which we have not shut our own
+    /// way: it is gone (`tcp_done`: a reset, a timeout of the kernel's).
+    #[must_use]
+    pub fn gone(self) -> bool {
+        self.0 & EventFlags::HUP.bits() != 0
+    }
+
     /// `EPOLLERR`: the socket has an error, or an entry on its error queue.
     #[must_use]
     pub fn error(self) -> bool {

@@ -21,6 +21,8 @@ pub mod cachestat;
 #[cfg(target_os = "linux")]
 pub mod clock;
 #[cfg(target_os = "linux")]
+pub mod connect;
+#[cfg(target_os = "linux")]
 pub mod directory;
 #[cfg(target_os = "linux")]
 pub mod epoll;

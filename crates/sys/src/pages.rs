@@ -97,13 +97,24 @@ impl Pages {
     /// `EOPNOTSUPP` where the file system has no unlinked files or does not
     /// allocate.
     pub fn in_directory(directory: &Path, len: usize) -> io::Result<Pages> {
-        if len == 0 {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
+        let pages = Self::in_one_file(directory, len, 1)?;
+        pages.into_iter().next().ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// As [`Pages::in_directory`], in `parts` parts of `len` bytes.
+    ///
+    /// # Errors
+    /// As [`Pages::in_directory`].
+    pub fn in_one_file(directory: &Path, len: usize, parts: usize) -> io::Result<Vec<Pages>> {
+        let total = len.checked_mul(parts).filter(|total| *total > 0);
+        let total = total.ok_or(io::ErrorKind::InvalidInput)?;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::EXCL;
         let fd = open(directory, flags, Mode::RUSR | Mode::WUSR)?;
-        fallocate(&fd, FallocateFlags::empty(), 0, len as u64)?;
-        Ok(Pages { map: Arc::new(Map::new(fd, len)?), offset: 0, len })
+        fallocate(&fd, FallocateFlags::empty(), 0, total as u64)?;
+        let map = Arc::new(Map::new(fd, total)?);
+        Ok((0..parts)
+            .map(|part| Pages { map: Arc::clone(&map), offset: part * len, len })
+            .collect())
     }
 
     /// How many bytes there are.

@@ -110,6 +110,22 @@ impl Signals {
     }
 }
 
+/// Has a write past the limit of a file's size (`RLIMIT_FSIZE`) fail with `EFBIG`, as
+/// one on a full disk fails, instead of ending the process by `SIGXFSZ`. For the
+/// whole process, and for programs that it starts.
+///
+/// # Errors
+/// What `signal(2)` reports: nothing, on Linux.
+pub fn ignore_file_size() -> io::Result<()> {
+    // SAFETY: SIG_IGN is a disposition and no handler, so no code runs by it; the call
+    // has no memory arguments.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if before == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

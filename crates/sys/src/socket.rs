@@ -74,6 +74,16 @@ pub fn peer_address(socket: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
     Ok(getpeername(socket)?.and_then(internet))
 }
 
+/// Acknowledges at once what was received, instead of after up to 40 ms or with something
+/// that is sent (`TCP_QUICKACK`, `tcp(7)`). Of what comes later it says little: the kernel
+/// soon delays again.
+///
+/// # Errors
+/// `EOPNOTSUPP`, `ENOPROTOOPT` when it is no TCP socket.
+pub fn acknowledge_now(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(sockopt::set_tcp_quickack(socket, true)?)
+}
+
 /// Sends small segments at once instead of waiting for an acknowledgement
 /// (`TCP_NODELAY`); `MSG_MORE` still holds back what has a successor.
 ///
@@ -135,6 +145,16 @@ pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()
     Ok(sockopt::set_socket_recv_buffer_size(socket, bytes)?)
 }
 
+/// Has the socket readable, for who polls it, only when so many bytes were received, its
+/// peer sends no more, or its buffer is nearly full (`SO_RCVLOWAT`, `socket(7)`). Of TCP the
+/// buffer is made large enough for that; where enough is there now, its watchers are told.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_receive_least(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)
+}
+
 /// Bounds what the socket holds that was not sent yet: it is writable again
 /// when less than `bytes` of that is left (`TCP_NOTSENT_LOWAT`, `tcp(7)`).
 /// Connections accepted from a listener inherit its own.
@@ -180,11 +200,20 @@ pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result
 }
 
 fn set_tcp_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, option, value)
+}
+
+fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: u32,
+) -> io::Result<()> {
     // SAFETY: the kernel reads one int through the pointer, and the length says so.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
+            level,
             option,
             (&raw const value).cast(),
             size_of::<u32>() as libc::socklen_t,
@@ -242,6 +271,37 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize
     Ok(received)
 }
 
+/// Receives at most `len` bytes, as [`receive`].
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_some(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, len: usize) -> io::Result<usize> {
+    let len = len.min(buffer.capacity() - buffer.len());
+    if len == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let spare = &mut buffer.spare_capacity_mut()[..len];
+    let ((received, _), _) = rustix::net::recv(socket, spare, RecvFlags::empty())?;
+    let received = received.len();
+    // SAFETY: the call has written so many bytes behind those that were there, and
+    // they lie within the capacity.
+    unsafe { buffer.set_len(buffer.len() + received) };
+    Ok(received)
+}
+
+/// As [`receive`], without taking what it returns: the next call finds it again
+/// (`MSG_PEEK`).
+///
+/// # Errors
+/// As [`receive`].
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    if buffer.len() == buffer.capacity() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let (received, _) = rustix::net::recv(socket, spare_capacity(buffer), RecvFlags::PEEK)?;
+    Ok(received)
+}
+
 /// Receives into a slice, as [`receive`].
 ///
 /// # Errors
@@ -281,4 +341,11 @@ pub fn send_vectored(
 ) -> io::Result<usize> {
     let mut control = SendAncillaryBuffer::default();
     Ok(rustix::net::sendmsg(socket, slices, &mut control, flags(more))?)
+}
+
+/// Whether a call failed at the memory that it was given: of a mapped file, a page that
+/// cannot be read from its disk. Nothing is said of the socket.
+#[must_use]
+pub fn is_of_memory(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::FAULT.raw_os_error())
 }

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 /// A pipe of our own: a cyclic buffer of page references in the kernel.
@@ -14,7 +16,7 @@ pub struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
     capacity: usize,
-    contained: usize,
+    contained: AtomicUsize,
 }
 
 impl Pipe {
@@ -29,7 +31,7 @@ impl Pipe {
         // smaller; its true size is asked for below.
         let granted = fcntl_setpipe_size(&write, capacity)
             .or_else(|_| rustix::pipe::fcntl_getpipe_size(&write))?;
-        Ok(Pipe { read, write, capacity: granted, contained: 0 })
+        Ok(Pipe { read, write, capacity: granted, contained: AtomicUsize::new(0) })
     }
 
     /// Bytes of full pages that fit.
@@ -41,7 +43,7 @@ impl Pipe {
     /// Bytes in the pipe now.
     #[must_use]
     pub fn contained(&self) -> usize {
-        self.contained
+        self.contained.load(Ordering::Relaxed)
     }
 
     /// Moves at most `len` bytes of `file` from `offset` into the pipe; the
@@ -52,7 +54,7 @@ impl Pipe {
     /// `EAGAIN` when no slot is free; `EINVAL` when the file cannot be
     /// spliced; `EIO`, `EINTR`.
     pub fn fill_from_file(
-        &mut self,
+        &self,
         file: BorrowedFd<'_>,
         offset: u64,
         len: usize,
@@ -60,7 +62,7 @@ impl Pipe {
         let mut offset = offset;
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         let moved = splice(file, Some(&mut offset), &self.write, None, len, flags)?;
-        self.contained += moved;
+        self.contained.fetch_add(moved, Ordering::Relaxed);
         Ok(moved)
     }
 
@@ -71,7 +73,7 @@ impl Pipe {
     /// `EAGAIN` when the socket is full or the pipe empty; `EPIPE`,
     /// `ECONNRESET`, `EINTR`.
     pub fn drain_to_socket(
-        &mut self,
+        &self,
         socket: BorrowedFd<'_>,
         len: usize,
         more: bool,
@@ -79,19 +81,58 @@ impl Pipe {
         let mut flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         flags.set(SpliceFlags::MORE, more);
         let moved = splice(&self.read, None, socket, None, len, flags)?;
-        self.contained = self.contained.saturating_sub(moved);
+        self.took(moved);
         Ok(moved)
+    }
+
+    /// Moves at most `len` bytes that `socket` has received into the pipe. 0
+    /// means that its peer sends no more.
+    ///
+    /// # Errors
+    /// `EAGAIN` when nothing has been received, or when no slot is free: the
+    /// kernel does not say which (docs/kernel.md). `ECONNRESET`, `EINTR`.
+    pub fn fill_from_socket(&self, socket: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let moved = splice(socket, None, &self.write, None, len, flags)?;
+        self.contained.fetch_add(moved, Ordering::Relaxed);
+        Ok(moved)
+    }
+
+    fn took(&self, bytes: usize) {
+        // Never below zero: what is taken was put in before, by a call that has returned.
+        self.contained.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Reads from the pipe (`read(2)`); returns how many bytes came.
     ///
     /// # Errors
     /// `EAGAIN` when it is empty; `EINTR`.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = rustix::io::read(&self.read, buffer)?;
-        self.contained = self.contained.saturating_sub(count);
+        self.took(count);
         Ok(count)
     }
+}
+
+/// Bytes that `socket` has received and that nobody has read (`FIONREAD`).
+///
+/// # Errors
+/// `ENOTTY`, `EINVAL` of a listening socket.
+pub fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::io::ioctl_fionread(socket)?)
+}
+
+/// Whether what comes next on `socket` lies behind a byte out of band (`SIOCATMARK`).
+///
+/// # Errors
+/// `ENOTTY` and the like where there is no such thing.
+pub fn is_at_mark(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    // asm-generic/sockios.h; `libc` has it for other systems alone.
+    const SIOCATMARK: Opcode = 0x8905;
+    // SAFETY: `SIOCATMARK` writes one int, on every socket that knows it (tcp_ioctl and
+    // unix_ioctl: put_user of an int), which `Getter` has the room for.
+    let mark = unsafe { ioctl(socket, Getter::<SIOCATMARK, libc::c_int>::new()) }?;
+    Ok(mark != 0)
 }
 
 impl AsFd for Pipe {
@@ -111,7 +152,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
         let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut pipe = Pipe::new(64 * 1024).unwrap();
+        let pipe = Pipe::new(64 * 1024).unwrap();
         assert!(pipe.capacity() >= 4096);
         assert_eq!(pipe.fill_from_file(file.as_fd(), 3, 4).unwrap(), 4);
         assert_eq!(pipe.contained(), 4);

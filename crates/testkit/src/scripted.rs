@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::ops::Range;
 
 use sluicegate::file::{Kind, Stamp};
-use sluicegate::{Pinned, Transport};
+use sluicegate::{Pinned, Pipe, Transport};
 
 use crate::corpus;
 
@@ -325,6 +325,22 @@ impl Transport for ScriptedKernel {
         }
         let taken = self.call(len)?;
         self.wire.extend(self.pipe.drain(..taken));
+        self.corked = more;
+        Ok(taken)
+    }
+
+    fn drain_pipe(&mut self, pipe: &Pipe, len: usize, more: bool) -> io::Result<usize> {
+        let len = len.min(pipe.contained());
+        if len == 0 {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let taken = self.call(len)?;
+        let start = self.wire.len();
+        self.wire.resize(start + taken, 0);
+        let mut read = 0;
+        while read < taken {
+            read += pipe.read(&mut self.wire[start + read..])?;
+        }
         self.corked = more;
         Ok(taken)
     }

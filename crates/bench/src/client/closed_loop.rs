@@ -65,12 +65,19 @@ pub(crate) struct ClosedLoop {
     /// same core.
     #[arg(long)]
     waits: bool,
+    /// Gives the processor up whenever nothing has come: somebody else who never sleeps has the
+    /// same one.
+    #[arg(long)]
+    yields: bool,
     /// The core of the server.
     #[arg(long)]
     server_cpu: usize,
     /// The process of the server.
     #[arg(long)]
     server_pid: u32,
+    /// Processes that are no noise.
+    #[arg(long)]
+    apart: Vec<u32>,
 }
 
 /// What happened in a window.
@@ -154,7 +161,7 @@ impl ClosedLoop {
         let mut clients = Clients::connect(self)?;
         clients.drive(|clients| clients.start.elapsed().as_millis() >= self.warm_up.into())?;
 
-        let apart = [std::process::id(), self.server_pid];
+        let apart = [&[std::process::id(), self.server_pid][..], &self.apart].concat();
         let others = others_time(&apart)?;
         let before = self.accounts()?;
         clients.forget();
@@ -240,6 +247,7 @@ struct Clients {
     latency: Histogram<u64>,
     /// Bodies are so large that time between two looks costs nothing.
     is_download: bool,
+    yields: bool,
 }
 
 impl Clients {
@@ -271,6 +279,7 @@ impl Clients {
             is_over: false,
             latency: Histogram::new(3)?,
             is_download: resource.length >= DOWNLOAD || plan.waits,
+            yields: plan.yields,
         };
         for key in 0..*count {
             clients.ask(key)?;
@@ -341,6 +350,9 @@ impl Clients {
             let patience = if is_waiting { PATIENCE } else { Duration::ZERO };
             match self.epoll.wait(&mut self.events, Some(patience)) {
                 Ok(0) if self.unread.is_empty() => {
+                    if self.yields {
+                        std::thread::yield_now();
+                    }
                     ensure!(heard.elapsed() < SILENCE, "no answer for {SILENCE:?}");
                     continue;
                 }

@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn the_cost_of_a_connection_is_the_growth_by_their_count() {
-        let memory = |resident, proportional| Memory { resident, proportional };
+        let memory =
+            |resident, proportional| Memory { resident, anonymous: resident, proportional };
         let idle = IdleMemory {
             connections: 10,
             before: memory(1000, Some(500)),

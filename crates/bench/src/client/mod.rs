@@ -7,6 +7,7 @@ mod body;
 mod churn;
 mod closed_loop;
 mod idle;
+mod paced;
 mod slow;
 
 use std::io::Write;
@@ -20,6 +21,7 @@ pub(crate) use body::Check;
 pub(crate) use churn::{Churn, Churned};
 pub(crate) use closed_loop::{ClosedLoop, Latency, Load};
 pub(crate) use idle::{Idle, IdleMemory};
+pub(crate) use paced::{Paced, PacedLoad};
 #[cfg(test)]
 pub(crate) use slow::Rates;
 pub(crate) use slow::{KernelMemory, Slow, SlowLoad, Work};
@@ -34,6 +36,8 @@ pub(crate) enum Client {
     Churn(Churn),
     /// Very many downloads, each read at a fixed rate.
     Slow(Slow),
+    /// Downloads at a pace of the client's, to their ends.
+    Paced(Paced),
 }
 
 impl Client {
@@ -43,6 +47,7 @@ impl Client {
             Self::Idle(idle) => serde_json::to_string(&idle.run()?)?,
             Self::Churn(churn) => serde_json::to_string(&churn.run()?)?,
             Self::Slow(slow) => serde_json::to_string(&slow.run()?)?,
+            Self::Paced(paced) => serde_json::to_string(&paced.run()?)?,
         };
         println!("{line}");
         Ok(())

@@ -70,6 +70,9 @@ pub(crate) struct Slow {
     /// The process of the server.
     #[arg(long)]
     server_pid: u32,
+    /// Processes that are no noise.
+    #[arg(long)]
+    apart: Vec<u32>,
 }
 
 /// What happened.
@@ -166,7 +169,7 @@ impl Slow {
         // So that what the server keeps of the file itself is there before.
         self.open()?.finish()?;
         let memory = (Memory::read(self.server_pid)?, KernelMemory::read()?);
-        let apart = [std::process::id(), self.server_pid];
+        let apart = [&[std::process::id(), self.server_pid][..], &self.apart].concat();
         let others = others_time(&apart)?;
         let account = Account::open(self)?;
 

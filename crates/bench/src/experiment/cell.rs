@@ -101,18 +101,25 @@ impl Cell {
         self.cheapest(&RIVALS)
     }
 
+    /// Ours, in the form that is compared with the others.
+    pub(super) fn ours(&self) -> Peer {
+        let mut peers = self.workload.peers.iter().copied();
+        let is_proxy = |peer: &Peer| peer.is_ours() && matches!(peer, Peer::Proxy(_));
+        peers.find(is_proxy).unwrap_or(Peer::Sluicegate)
+    }
+
     fn costs(&self, peer: Peer, apart: Apart) -> Option<Vec<f64>> {
         self.figures(peer, apart, |load| self.workload.unit.core_cost(load))
     }
 
     /// Of each round: ours by theirs.
     pub(super) fn against(&self, peer: Peer, apart: Apart) -> Option<Vec<f64>> {
-        Some(ratios(&self.costs(Peer::Sluicegate, apart)?, &self.costs(peer, apart)?))
+        Some(ratios(&self.costs(self.ours(), apart)?, &self.costs(peer, apart)?))
     }
 
     /// The floor with the smallest median.
     pub(super) fn best_floor(&self) -> Option<Peer> {
-        let floors = self.workload.peers.iter().filter(|peer| matches!(peer, Peer::Floor(_)));
+        let floors = self.workload.peers.iter().filter(|peer| peer.is_floor());
         self.cheapest(&floors.copied().collect::<Vec<_>>())
     }
 
@@ -120,7 +127,7 @@ impl Cell {
     /// does.
     pub(super) fn above_floor(&self, peer: Peer) -> Option<Vec<f64>> {
         let floor = self.all_costs(self.best_floor()?)?;
-        let (ours, theirs) = (self.all_costs(Peer::Sluicegate)?, self.all_costs(peer)?);
+        let (ours, theirs) = (self.all_costs(self.ours())?, self.all_costs(peer)?);
         Some(ratios_above_floor(&ours, &theirs, &floor))
     }
 
@@ -235,7 +242,7 @@ impl Cell {
         };
         for apart in Apart::BOTH {
             for &peer in &self.workload.peers {
-                if peer != Peer::Sluicegate {
+                if peer != self.ours() {
                     line(&format!("sluicegate / {peer}"), apart, self.against(peer, apart));
                 }
             }

@@ -19,6 +19,7 @@ use crate::harness::pinned::{answer_of, own_path, pinned};
 use crate::harness::round::{Rounds, fault, order};
 use crate::harness::run_dir::RunDir;
 use crate::peer::{self, Peer, Place, Running};
+use crate::upstream::Upstream;
 
 /// The core of the server, and the one of everybody else.
 pub(super) const SERVER_CPU: usize = 0;
@@ -48,6 +49,8 @@ pub(super) struct Session {
     pub(super) cells: Vec<Cell>,
     /// What was left out, and why.
     pub(super) skipped: Vec<String>,
+    /// What proxies stand in front of.
+    pub(super) upstream: Option<Upstream>,
 }
 
 impl Session {
@@ -67,12 +70,22 @@ impl Session {
             .context("server and client need a core each: there is no second one")?;
         let run = RunDir::create(out, experiment, &machine)?;
         let (cells, skipped) = Default::default();
-        Ok(Self { run, machine, root: PathBuf::new(), effort, cells, skipped })
+        Ok(Self { run, machine, root: PathBuf::new(), effort, cells, skipped, upstream: None })
     }
 
     /// From now on servers serve this directory.
     pub(super) fn serve(&mut self, root: PathBuf) {
         self.root = root;
+    }
+
+    /// How long and how often is measured from now on.
+    pub(super) fn make(&mut self, effort: Effort) {
+        self.effort = effort;
+    }
+
+    /// The directory that servers serve.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(super) fn skip(&mut self, what: String) {
@@ -119,7 +132,8 @@ impl Session {
 
     /// Where servers run, on a side of a network.
     pub(super) fn place<'a>(&'a self, side: Side<'a>, log: Option<&'a Path>) -> Place<'a> {
-        Place { side, cpu: SERVER_CPU, root: &self.root, log }
+        let upstream = self.upstream.as_ref().map(Upstream::origin);
+        Place { side, cpu: SERVER_CPU, root: &self.root, log, upstream, spool: None }
     }
 
     /// All rounds of one workload. The servers stay up throughout: one that nobody asks costs
@@ -254,6 +268,9 @@ pub(super) fn load_of(
 ) -> Result<Command> {
     let mut command = client_of(network, server, workload, "load", plan)?;
     command.args(["--server-cpu", &SERVER_CPU.to_string()]);
+    if server.origin.is_some_and(|origin| origin.spins) {
+        command.arg("--yields");
+    }
     Ok(command)
 }
 
@@ -267,6 +284,9 @@ pub(super) fn client_of(
 ) -> Result<Command> {
     let mut command = asking(network, &workload.resource(server), kind, plan)?;
     command.args(["--server-pid", &server.child.pid().to_string()]);
+    if let Some(origin) = server.origin {
+        command.args(["--apart", &origin.pid.to_string()]);
+    }
     Ok(command)
 }
 

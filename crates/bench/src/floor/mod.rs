@@ -9,6 +9,7 @@ pub(crate) mod figure3;
 pub(crate) mod figure7;
 mod fixed;
 mod log;
+pub(crate) mod relay;
 pub(crate) mod reuse;
 pub(crate) mod ring;
 pub(crate) mod ring_cost;

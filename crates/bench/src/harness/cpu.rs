@@ -56,6 +56,13 @@ impl CoreTime {
     pub(crate) fn busy(&self) -> f64 {
         self.user + self.nice + self.system + self.irq + self.softirq
     }
+
+    /// The same of a time in which the core hardly works: what of `elapsed` seconds it was not
+    /// idle. [`CoreTime::busy`] is what ticks have found, 4 ms apart, and too few find anything
+    /// then; idle time is measured where it begins and ends (`CONFIG_NO_HZ_COMMON`).
+    pub(crate) fn worked(&self, elapsed: f64) -> f64 {
+        (elapsed - self.idle - self.iowait - self.steal).max(0.0)
+    }
 }
 
 impl Sub for CoreTime {

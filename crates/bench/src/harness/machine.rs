@@ -32,6 +32,8 @@ pub(crate) struct Machine {
     pub(crate) apache: Option<String>,
     #[serde(default)]
     pub(crate) caddy: Option<String>,
+    #[serde(default)]
+    pub(crate) haproxy: Option<String>,
     pub(crate) strace: Option<String>,
     /// What has been told apart from these, such as the version of our server.
     pub(crate) sluicegate: Option<String>,
@@ -55,6 +57,8 @@ impl Machine {
             h2o: version("h2o", "--version"),
             apache: version("apache2", "-v"),
             caddy: version("caddy", "version").map(|version| format!("Caddy {version}")),
+            haproxy: version("haproxy", "-v")
+                .map(|version| version.split(" - ").next().unwrap_or_default().to_owned()),
             strace: version("strace", "-V"),
             sluicegate: None,
         }
@@ -67,7 +71,7 @@ impl Machine {
         };
         format!(
             "{}, Linux {}, {} × {}, {:.1} GiB, {} by default, load {:.2}, revision {}\n\
-             {}, {}, {}, {}, {}, {}",
+             {}, {}, {}, {}, {}, {}, {}",
             self.date,
             self.kernel,
             self.cores,
@@ -82,6 +86,7 @@ impl Machine {
             missing(&self.h2o, "h2o"),
             missing(&self.apache, "Apache"),
             missing(&self.caddy, "Caddy"),
+            missing(&self.haproxy, "HAProxy"),
         )
     }
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Memory {
     /// `VmRSS`: its pages, shared ones in full.
     pub(crate) resident: i64,
+    /// `RssAnon`: those of them that are no file's.
+    #[serde(default)]
+    pub(crate) anonymous: i64,
     /// `Pss`: shared pages by its share of them. `None` where the kernel does not tell.
     pub(crate) proportional: Option<i64>,
 }
@@ -21,7 +24,8 @@ impl Memory {
         let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let resident = parse(&status, "VmRSS:").with_context(|| format!("no VmRSS in {path}"))?;
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok();
-        Ok(Self { resident, proportional: rollup.and_then(|text| parse(&text, "Pss:")) })
+        let anonymous = parse(&status, "RssAnon:").unwrap_or(resident);
+        Ok(Self { resident, anonymous, proportional: rollup.and_then(|text| parse(&text, "Pss:")) })
     }
 }
 
@@ -32,6 +36,7 @@ impl Sub for Memory {
         let proportional = self.proportional.zip(earlier.proportional);
         Self {
             resident: self.resident - earlier.resident,
+            anonymous: self.anonymous - earlier.anonymous,
             proportional: proportional.map(|(now, then)| now - then),
         }
     }

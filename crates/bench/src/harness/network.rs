@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use sluicegate_testkit::lab::{Conditions, Host, Lab, Wire};
 
-/// The processors that the work of receiving is done on, on a true wire; its relay is no part of
-/// the server either.
+/// The processors that the work of receiving is done on, on the slow veth and on a true wire, whose
+/// relay is no part of the server either.
 const SERVER_CPU: usize = 0;
 const CLIENT_CPU: usize = 1;
 
@@ -68,6 +68,9 @@ impl Link {
         };
         if self == Self::SlowVeth {
             lab.throttle(8 * SLOW)?;
+            // As on a true wire: half of what a server sends at this pace, acknowledgements set off.
+            lab.server().receive_on(SERVER_CPU)?;
+            lab.client().receive_on(CLIENT_CPU)?;
         }
         Ok(lab)
     }

@@ -12,7 +12,7 @@ use super::{COMBINED, Place, START, Started, free_address};
 use crate::harness::pinned::pinned;
 
 /// Where Debian keeps modules.
-const MODULES: &str = "/usr/lib/apache2/modules";
+pub(super) const MODULES: &str = "/usr/lib/apache2/modules";
 
 /// The modules that the configuration needs, apart from those compiled in.
 const LOADED: [&str; 3] = ["mpm_event", "authz_core", "mime"];
@@ -34,7 +34,7 @@ pub(super) fn start(on: &Place<'_>) -> Result<Started> {
 
 /// Apache serves nothing as root, and the directory of the files may be root's alone. So it is
 /// somebody else who may read (and write its log) everywhere.
-fn as_somebody(on: &Place<'_>) -> Result<Command> {
+pub(super) fn as_somebody(on: &Place<'_>) -> Result<Command> {
     let program = find_program("apache2").context("there is no apache2")?;
     let program = program.to_string_lossy();
     if !rustix::process::geteuid().is_root() {

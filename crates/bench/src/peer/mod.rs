@@ -7,11 +7,12 @@ mod floor;
 mod h2o;
 mod lighttpd;
 mod nginx;
+pub(crate) mod proxy;
 mod sluicegate;
 
 use std::fmt::{self, Display};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -26,6 +27,7 @@ use crate::floor::tracking::Track;
 use crate::harness::network::Side;
 use crate::harness::pinned::await_line;
 
+use self::proxy::Proxy;
 pub(crate) use sluicegate::{
     Form, build, path as sluicegate_path, preamble, runs_configurations, site,
 };
@@ -68,6 +70,8 @@ pub(crate) enum Peer {
     Maker(Maker),
     /// A loop that is told how far its peer is, or is not.
     Tracker(Track),
+    /// A reverse proxy.
+    Proxy(Proxy),
 }
 
 impl Display for Peer {
@@ -77,6 +81,7 @@ impl Display for Peer {
             Self::HandOver(way) => return way.fmt(f),
             Self::Maker(maker) => return maker.fmt(f),
             Self::Tracker(track) => return track.fmt(f),
+            Self::Proxy(proxy) => return proxy.fmt(f),
             Self::Sluicegate => "sluicegate",
             Self::Made(Form::Memory) => "sluicegate-memory",
             Self::Made(Form::Copy) => "sluicegate-copy",
@@ -128,7 +133,18 @@ impl Peer {
             | Self::HandOver(_)
             | Self::Maker(_)
             | Self::Tracker(_) => None,
+            Self::Proxy(proxy) => proxy.program(),
         }
+    }
+
+    /// Whether it is ours, in whatever form.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Sluicegate | Self::Made(_) | Self::Proxy(Proxy::Ours(_)))
+    }
+
+    /// Whether it is no server at all.
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Self::Floor(_) | Self::Proxy(Proxy::Floor(_)))
     }
 
     /// What is missing to run it, if anything.
@@ -157,9 +173,11 @@ impl Peer {
             Self::HandOver(way) => floor::spawn(on, &way.arguments(), &on.root.join(file)),
             Self::Tracker(track) => floor::spawn(on, &track.arguments(), &on.root.join(file)),
             Self::Maker(maker) => floor::launch(on, &maker.arguments()),
+            Self::Proxy(proxy) => proxy.start(on),
         }
         .with_context(|| format!("cannot start {self}"))?;
-        Ok(Running { peer: self, child, address, _directory: directory })
+        let origin = on.upstream;
+        Ok(Running { peer: self, child, address, origin, directory })
     }
 
     /// How it writes its log of requests, where it has one to write.
@@ -176,6 +194,7 @@ impl Peer {
             }
             Self::Caddy => "JSON, the only form of Caddy 2 without a plugin; each line by itself",
             Self::Floor(_) => "combined; gathered, 64 KiB or a second",
+            Self::Proxy(proxy) => proxy.log_habit(),
             _ => "combined, as configured by access_log",
         }
     }
@@ -189,6 +208,20 @@ pub(crate) struct Place<'a> {
     pub(crate) root: &'a Path,
     /// Where it writes a line for each request, if it does.
     pub(crate) log: Option<&'a Path>,
+    /// What a proxy stands in front of.
+    pub(crate) upstream: Option<Origin>,
+    /// Where its temporary files go; on the file system of this program if nothing is said.
+    pub(crate) spool: Option<&'a Path>,
+}
+
+/// What a proxy stands in front of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    /// Its process, which is no noise.
+    pub(crate) pid: u32,
+    /// It never sleeps, so whoever shares its core must give that up now and then.
+    pub(crate) spins: bool,
 }
 
 /// A server that accepts connections. Dropping it ends it.
@@ -197,15 +230,39 @@ pub(crate) struct Running {
     pub(crate) peer: Peer,
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
+    /// What it stands in front of, if it is a proxy.
+    pub(crate) origin: Option<Origin>,
     /// Where it keeps its own files.
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 impl Running {
+    /// Where it keeps its own files, temporary ones included.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        self.directory.as_ref().map(|directory| directory.path().to_owned())
+    }
+
     /// Our server, run by a configuration in `directory`.
     pub(crate) fn configured(on: &Place<'_>, address: SocketAddr, config: &Path) -> Result<Self> {
         let child = sluicegate::start_configured(on, address, config)?;
-        Ok(Self { peer: Peer::Sluicegate, child, address, _directory: None })
+        Ok(Self { peer: Peer::Sluicegate, child, address, origin: on.upstream, directory: None })
+    }
+
+    /// A proxy in front of so many pools of two servers, each with a host of its own.
+    pub(crate) fn with_pools(
+        peer: Peer,
+        on: &Place<'_>,
+        pools: &[[SocketAddr; 2]],
+        host: impl Fn(u32) -> String,
+    ) -> Result<Self> {
+        let started = match peer {
+            Peer::Proxy(proxy) => proxy.start_pools(on, pools, host),
+            _ => None,
+        };
+        let (child, address, directory) = started
+            .with_context(|| format!("{peer} has no form with many pools here"))?
+            .with_context(|| format!("cannot start {peer}"))?;
+        Ok(Self { peer, child, address, origin: on.upstream, directory })
     }
 }
 
@@ -224,19 +281,26 @@ fn await_address(child: &mut Child) -> Result<SocketAddr> {
     announced(&line).context("no address")
 }
 
-fn announced(line: &str) -> Option<SocketAddr> {
+pub(crate) fn announced(line: &str) -> Option<SocketAddr> {
     let address = line.split_once("http://")?.1;
     let end = address.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
     address[..end.unwrap_or(address.len())].parse().ok()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A place for the text of a configuration.
-    pub(super) fn place(log: Option<&str>) -> Place<'_> {
-        Place { side: Side::Here, cpu: 0, root: Path::new("/r"), log: log.map(Path::new) }
+    pub(crate) fn place(log: Option<&str>) -> Place<'_> {
+        Place {
+            side: Side::Here,
+            cpu: 0,
+            root: Path::new("/r"),
+            log: log.map(Path::new),
+            upstream: None,
+            spool: None,
+        }
     }
 
     #[test]

@@ -194,3 +194,68 @@ fn what_we_encode_we_decode() {
         Ok(b"abc".to_vec())
     );
 }
+
+/// Decodes `input`, of which the decoder sees `step` bytes at a time, and of the data only what came
+/// with a chunk's line: the rest goes past it.
+fn spliced(input: &[u8], step: usize, limits: &Limits) -> Outcome {
+    let mut decoder = ChunkedDecoder::new();
+    let (mut data, mut at) = (Vec::new(), 0);
+    while !decoder.is_done() {
+        if at == input.len() {
+            return Err(Offence::Truncated);
+        }
+        let ahead = usize::try_from(decoder.data_left()).unwrap_or(usize::MAX);
+        if ahead > 0 {
+            let here = ahead.min(input.len() - at).min(step);
+            assert_eq!(decoder.skip(here as u64), here as u64);
+            data.extend_from_slice(&input[at..at + here]);
+            at += here;
+            continue;
+        }
+        let end = (at + step).min(input.len());
+        let found = decoder.decode(&input[at..end], limits)?;
+        if let Event::Data(range) = &found.event {
+            data.extend_from_slice(&input[at..end][range.clone()]);
+        }
+        at += found.consumed;
+    }
+    assert_eq!(decoder.decoded(), data.len() as u64);
+    let trailers = decoder.trailers().map(|(name, value)| (name.to_owned(), value.to_vec()));
+    Ok((data, trailers.collect(), at))
+}
+
+#[test]
+fn data_that_went_past_the_decoder_is_as_if_it_had_decoded_it() {
+    let limits = Limits { body: 200, ..Limits::default() };
+    for input in [
+        "5\r\nhello\r\n00a;x\r\n0123456789\r\n0;last\r\nA: b\r\n\r\nGET /",
+        "A\r\n\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\n",
+        "5\r\nhelloX",
+        "5\r\nhel",
+        "c8\r\n",
+        "c9\r\nabc",
+        "1\r\na\r\nc8\r\nabc",
+        "ffffffffffffffff\r\nabc",
+        "0\r\nHost: x\r\n\r\n",
+    ] {
+        let plain = decode_with(input, &limits);
+        for step in 1..input.len() + 2 {
+            assert_eq!(spliced(input.as_bytes(), step, &limits), plain, "{input:?} by {step}");
+        }
+    }
+}
+
+#[test]
+fn no_more_is_taken_past_the_decoder_than_lies_ahead() {
+    let limits = Limits::default();
+    let mut decoder = ChunkedDecoder::new();
+    assert_eq!((decoder.data_left(), decoder.skip(5)), (0, 0));
+    let line = decoder.decode(b"5\r\n", &limits);
+    assert_eq!(line, Ok(Step { consumed: 3, event: Event::NeedMore }));
+    assert_eq!((decoder.data_left(), decoder.skip(2), decoder.data_left()), (5, 2, 3));
+    assert_eq!((decoder.skip(0), decoder.skip(9), decoder.skip(9)), (0, 3, 0));
+    assert_eq!((decoder.data_left(), decoder.decoded()), (0, 5));
+    let end = decoder.decode(b"\r\n0\r\n\r\n", &limits);
+    assert_eq!(end, Ok(Step { consumed: 7, event: Event::Done }));
+    assert_eq!(decoder.skip(1), 0);
+}

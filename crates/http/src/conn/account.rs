@@ -48,7 +48,8 @@ struct Answer {
 impl Account {
     /// Nothing is known of the connection's requests.
     pub(super) fn reset(&mut self) {
-        *self = Account::default();
+        // Whatever else is in it, `begin` forgets before anybody looks.
+        (self.open, self.before) = (false, None);
     }
 
     /// Begins the account of a request whose head was complete at `now`, or a
@@ -98,10 +99,11 @@ impl Account {
         self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
     }
 
-    /// The handler has answered. One that did so at once has taken no time that
-    /// would be worth another look at the clock.
-    pub(super) fn handle_handled(&mut self) {
-        if self.open && self.waited {
+    /// The handler has answered. One that did so at once has taken no time that would be
+    /// worth another look at the clock, unless it has talked to somebody whose answer is
+    /// relayed.
+    pub(super) fn handle_handled(&mut self, is_relayed: bool) {
+        if self.open && (self.waited || is_relayed) {
             self.handled = self.passed();
         }
     }
@@ -173,6 +175,7 @@ impl Account {
             acked_after: self.acked,
             requests: self.requests,
             failure,
+            note: request.note.as_deref(),
         });
     }
 
@@ -184,6 +187,9 @@ impl Account {
         socket: &mut Socket<R>,
         request: &Request,
     ) {
+        if !self.open {
+            return;
+        }
         // What the kernel has accepted as a whole it still delivers.
         let failure = self.accepted.is_none().then_some(Failure::Cut);
         self.conclude(handler, socket, request, failure.as_ref());

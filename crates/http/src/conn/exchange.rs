@@ -1,21 +1,23 @@
 //! Request after request, as long as the client has sent any.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
+use std::time::Duration;
 
 use sluicegate::{AckWait, Readiness, Socket, Timer};
 
 use super::account::Account;
+use super::apart::Apart;
 use super::inbound::Inbound;
 use super::outbound::{Asked, Outbound};
 use super::upload::Upload;
 use super::{Ending, Service, give_back, take_scratch};
-use crate::body::{BodyError, Mailbox, Part, RequestBody};
-use crate::handler::{Failure, Handler};
+use crate::body::{BodyError, Mailbox, RequestBody};
+use crate::handler::{Failure, Handler, Observe};
+use crate::interim::Interim;
 use crate::{
-    Endpoints, Method, Offence, Request, RequestFraming, Response, expects_continue, keep_alive,
+    Endpoints, Method, Offence, Request, RequestFraming, Version, expects_continue, keep_alive,
 };
 
 /// Bytes of an unread body that are thrown away to keep the connection. A
@@ -26,6 +28,13 @@ const DISCARD: u64 = 64 * 1024;
 /// request is looked at.
 const PIPELINED: u64 = 64 * 1024;
 
+/// Whether so much is left of a body that nobody reads that the connection is better
+/// closed. A client that still waits for its interim answer (`waits`) may or may not
+/// send the body: nobody can say where its next request begins.
+pub(super) fn is_unread(inbound: &Inbound, waits: bool) -> bool {
+    !inbound.body_is_done() && (waits || inbound.body_left().is_none_or(|left| left > DISCARD))
+}
+
 /// Requests answered in a row before the other tasks of the thread have their turn.
 const TURN: u32 = 64;
 
@@ -35,19 +44,86 @@ pub(super) struct Scratch {
     inbound: Inbound,
     request: Request,
     account: Account,
+    interim: Interim,
 }
 
 impl Scratch {
     /// Forgets the connection; false where it is not worth keeping.
     pub(super) fn reset(&mut self) -> bool {
-        self.request.body = RequestBody::default();
+        self.request.body.clear();
+        self.request.note = None;
         self.account.reset();
         self.inbound.reset()
     }
 }
 
-/// Answers what the client has sent, and returns when it has sent no more.
+/// How long a connection stays active when all is answered. The next request of a busy one
+/// comes before that, and finds the memory of the active part in place: to free and allocate
+/// it for each takes an allocator's long way where many are active at a time.
+const STAY: Duration = Duration::from_millis(100);
+
+/// At most so long nobody looks whether a ring of an idle connection may go.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Answers what the client has sent, and returns when it has sent no more for a moment.
 pub(super) async fn run<R: Readiness, H: Handler>(
+    socket: &mut Socket<R>,
+    endpoints: Endpoints,
+    service: &Service<H>,
+    timer: &mut R::Timer,
+    served: &mut u32,
+) -> Result<Ending, Failure> {
+    // A part of the time to be idle that nobody notices.
+    let stays = service.limits.timeouts.idle >= 20 * STAY;
+    loop {
+        let result = run_once(socket, endpoints, service, timer, served).await;
+        if !stays || !matches!(result, Ok(Ending::Idle)) || service.is_draining() {
+            return result;
+        }
+        // Most connections that have asked once ask no more for a while; but rings are looked at.
+        if *served < 2 && socket.try_settle().unwrap_or(true) {
+            return result;
+        }
+        if !has_more(socket, service, timer).await {
+            return result;
+        }
+    }
+}
+
+/// Waits for a moment, or until what an answer has left of rings may go: they are large, and
+/// only who asks the kernel learns that the client has what was in them.
+async fn has_more<R: Readiness, H: Handler>(
+    socket: &mut Socket<R>,
+    service: &Service<H>,
+    timer: &mut R::Timer,
+) -> bool {
+    let mut pause = STAY;
+    let begin = socket.now();
+    loop {
+        timer.set(Some(socket.now() + pause));
+        let has_more = poll_fn(|cx| {
+            if socket.poll_readable(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            if service.is_draining() {
+                return Poll::Ready(false);
+            }
+            timer.poll_expired(cx).map(|()| false)
+        })
+        .await;
+        let waited = || socket.now().saturating_duration_since(begin);
+        if has_more || service.is_draining() || waited() >= service.limits.timeouts.send {
+            return has_more;
+        }
+        if socket.try_settle().unwrap_or(true) {
+            return false;
+        }
+        pause = (2 * pause).min(LOOK);
+    }
+}
+
+/// Answers what the client has sent, with scratch memory for so long.
+async fn run_once<R: Readiness, H: Handler>(
     socket: &mut Socket<R>,
     endpoints: Endpoints,
     service: &Service<H>,
@@ -57,8 +133,9 @@ pub(super) async fn run<R: Readiness, H: Handler>(
     let mut scratch = take_scratch();
     scratch.request.endpoints = endpoints;
     let mut active = Active { socket, service, scratch: &mut scratch };
-    let Scratch { inbound, request, account } = &mut *active.scratch;
-    let exchange = Exchange { socket: &mut *active.socket, service, timer, served, account };
+    let Scratch { inbound, request, account, interim } = &mut *active.scratch;
+    let socket = &mut *active.socket;
+    let exchange = Exchange { socket, service, timer, served, account, interim };
     let result = exchange.run(inbound, request).await;
     if let Err(failure) = &result {
         active.conclude(failure);
@@ -94,8 +171,9 @@ pub(super) struct Exchange<'a, R: Readiness, H> {
     pub(super) socket: &'a mut Socket<R>,
     pub(super) service: &'a Service<H>,
     pub(super) timer: &'a mut R::Timer,
-    served: &'a mut u32,
+    pub(super) served: &'a mut u32,
     pub(super) account: &'a mut Account,
+    pub(super) interim: &'a mut Interim,
 }
 
 /// What a wait for a head brought.
@@ -118,18 +196,20 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
                 self.outbound().flush().await?;
                 sluicegate::yield_now().await;
             }
-            let more = match inbound.next_head(&mut request.head, &self.service.limits) {
-                Ok(more) => more,
-                Err(offence) => return Box::pin(self.refuse_head(inbound, offence)).await,
-            };
+            request.note = None;
+            let more = !inbound.is_empty()
+                && match inbound.next_head(&mut request.head, &self.service.limits) {
+                    Ok(more) => more,
+                    Err(offence) => return Apart::new(self.refuse_head(inbound, offence)).await,
+                };
             if !more {
-                self.outbound().flush().await?;
+                self.flush_queued().await?;
                 match self.receive_head(inbound, request).await {
                     Ok(Head::Complete) => {}
                     Ok(Head::Nothing) => return Ok(Ending::Idle),
                     Ok(Head::End) => return Ok(Ending::Close),
                     Err(Failure::Offence(offence)) => {
-                        return Box::pin(self.refuse_head(inbound, offence)).await;
+                        return Apart::new(self.refuse_head(inbound, offence)).await;
                     }
                     Err(failure) => return Err(failure),
                 }
@@ -141,7 +221,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
                 self.outbound().flush().await?;
             }
             if inbound.is_empty() {
-                self.outbound().flush().await?;
+                self.flush_queued().await?;
                 return Ok(Ending::Idle);
             }
         }
@@ -149,7 +229,13 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         Ok(Ending::Close)
     }
 
-    fn outbound(&mut self) -> Outbound<'_, R> {
+    /// Sends what is queued, if anything is: of most answers nothing.
+    #[inline]
+    async fn flush_queued(&mut self) -> Result<(), Failure> {
+        if self.socket.is_clear() { Ok(()) } else { self.outbound().flush().await }
+    }
+
+    pub(super) fn outbound(&mut self) -> Outbound<'_, R> {
         Outbound {
             socket: self.socket,
             timer: self.timer,
@@ -204,6 +290,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         *self.served = self.served.saturating_add(1);
         let head_only = request.head.method() == Method::Head;
         let observe = self.service.handler.observes();
+        request.is_observed = observe != Observe::Nothing;
         self.account.begin(observe, true, head_only, self.socket.now(), *self.served);
         let checked = RequestFraming::of(&request.head).and_then(|framing| {
             framing.check(limits.body)?;
@@ -212,10 +299,15 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         let (framing, expects) = match checked {
             Ok(checked) => checked,
             Err(offence) => {
-                return Box::pin(self.refuse(inbound, offence, head_only)).await.map(Some);
+                return Apart::new(self.refuse(inbound, offence, head_only)).await.map(Some);
             }
         };
         inbound.begin_body(framing);
+        // RFC 9110 section 10.1.1: no interim answer once part of the body is here.
+        let waits = expects && inbound.is_empty();
+        let is_http11 = request.head.version() == Version::Http11;
+        // What is sent by it from here on until the handler has answered is taken.
+        self.interim.begin(&mut request.interim, is_http11, waits);
         let mut upload = None;
         let response = if request.head.method() == Method::Connect {
             // RFC 9110 section 9.3.6: a tunnel. This engine has none, and a
@@ -224,19 +316,17 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
         } else if framing.has_body() {
             let mailbox = Arc::new(Mailbox::default());
             request.body = RequestBody::new(framing, Arc::clone(&mailbox));
-            // RFC 9110 section 10.1.1: no interim answer once part of the body is here.
-            let waits = expects && inbound.is_empty();
-            upload = Some(Upload::new(mailbox, waits));
+            upload = Some(Upload::new(mailbox));
             self.handle(inbound, request, upload.as_mut()).await?
         } else {
-            request.body = RequestBody::default();
+            request.body.clear();
             self.handle(inbound, request, None).await?
         };
-        self.account.handle_handled();
-        let waits = upload.as_ref().is_some_and(|upload| upload.waits);
+        self.account.handle_handled(response.is_relayed());
+        let waits = upload.is_some() && self.interim.waits();
         match upload.as_ref().and_then(|upload| upload.failed) {
             Some(BodyError::Offence(offence)) => {
-                return Box::pin(self.refuse(inbound, offence, head_only)).await.map(Some);
+                return Apart::new(self.refuse(inbound, offence, head_only)).await.map(Some);
             }
             Some(_) => {
                 self.conclude(request, Some(&Failure::Gone));
@@ -244,42 +334,58 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             }
             None => {}
         }
+        if response.is_relayed() {
+            return Apart::new(self.relayed(inbound, request, upload, waits, response)).await;
+        }
         if let Err(offence) = inbound.discard_body(limits) {
-            return Box::pin(self.refuse(inbound, offence, head_only)).await.map(Some);
+            return Apart::new(self.refuse(inbound, offence, head_only)).await.map(Some);
         }
         drop(upload);
-        // A client that still waits for its interim answer may or may not send
-        // the body: nobody can say where its next request begins.
-        let unread = !inbound.body_is_done()
-            && (waits || inbound.body_left().is_none_or(|left| left > DISCARD));
-        let last = unread
-            || !keep_alive(&request.head)
-            || *self.served >= limits.requests_per_connection
-            || self.service.is_draining();
+        let last = is_unread(inbound, waits) || self.is_last(request);
         let asked = Asked::by(&request.head, last);
         self.service.handler.answering(response.status());
         // A pipelined request behind this one: their answers leave together.
         let follows = !inbound.is_empty();
         let closes = match self.outbound().respond_now(asked, response, follows)? {
             Ok(closes) => closes,
-            Err(response) => Box::pin(self.outbound().respond(asked, response)).await?,
+            Err(response) => Apart::new(self.outbound().respond(asked, response)).await?,
         };
         let last = closes || last;
         let is_whole = inbound.body_is_done();
         if !last && !self.account.is_open() {
             return match is_whole {
                 true => Ok(None),
-                false => Box::pin(self.discard_rest(inbound)).await,
+                false => Apart::new(self.discard_rest(inbound)).await,
             };
         }
+        self.settle(inbound, request, last).await
+    }
+
+    /// Whether the answer to `request` is the connection's last, whatever becomes of
+    /// the request's body.
+    pub(super) fn is_last(&self, request: &Request) -> bool {
+        !keep_alive(&request.head)
+            || *self.served >= self.service.limits.requests_per_connection
+            || self.service.is_draining()
+    }
+
+    /// Sends what is queued of the answer, and tells the observer of it. `Some` when it
+    /// was the connection's `last`.
+    pub(super) async fn settle(
+        &mut self,
+        inbound: &mut Inbound,
+        request: &Request,
+        last: bool,
+    ) -> Result<Option<Ending>, Failure> {
+        let is_whole = inbound.body_is_done();
         let acks = self.flush().await?;
         let ending = match (last, is_whole) {
             (true, _) => Some(Ending::Linger),
             (false, true) => None,
-            (false, false) => Box::pin(self.discard_rest(inbound)).await?,
+            (false, false) => Apart::new(self.discard_rest(inbound)).await?,
         };
         if let Some(acks) = acks {
-            Box::pin(self.await_acks(inbound, acks, last)).await?;
+            Apart::new(self.await_acks(inbound, acks, last)).await?;
         }
         self.conclude(request, None);
         Ok(ending)
@@ -287,7 +393,7 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
 
     /// Sends the answer. Returns the wait for its acknowledgement, if somebody
     /// wants to be told of it.
-    async fn flush(&mut self) -> Result<Option<AckWait<R>>, Failure> {
+    pub(super) async fn flush(&mut self) -> Result<Option<AckWait<R>>, Failure> {
         let end = self.socket.queued();
         let acks = self.account.wants_acks().then(|| self.socket.ack_wait(end));
         self.outbound().flush().await?;
@@ -296,42 +402,8 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
     }
 
     /// Tells the observer of the request.
-    fn conclude(&mut self, request: &Request, failure: Option<&Failure>) {
+    pub(super) fn conclude(&mut self, request: &Request, failure: Option<&Failure>) {
         self.account.conclude(&self.service.handler, self.socket, request, failure);
-    }
-
-    /// Runs the handler, and receives the body as it asks for it. What was
-    /// answered before is sent meanwhile.
-    async fn handle(
-        &mut self,
-        inbound: &mut Inbound,
-        request: &mut Request,
-        mut upload: Option<&mut Upload>,
-    ) -> Result<Response, Failure> {
-        let service = self.service;
-        let mut handling = pin!(service.handler.handle(request));
-        let mut outbound = self.outbound();
-        let mut hung_up = false;
-        poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(response) = handling.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(response));
-                }
-                outbound.account.waited = true;
-                let wanted = upload
-                    .as_mut()
-                    .filter(|upload| upload.failed.is_none() && upload.mailbox.is_wanted(cx));
-                let Some(upload) = wanted else {
-                    return outbound.poll_meanwhile(cx, &mut hung_up).map(Err);
-                };
-                let part = ready!(upload.poll_part(cx, inbound, &mut outbound));
-                upload.mailbox.put(part.unwrap_or_else(|error| {
-                    upload.failed = Some(error);
-                    Part::Failed(error)
-                }));
-            }
-        })
-        .await
     }
 
     /// Throws away the short rest of a body that the handler did not read.
@@ -360,36 +432,5 @@ impl<R: Readiness, H: Handler> Exchange<'_, R, H> {
             }
         }
         Ok(None)
-    }
-
-    /// Answers an offence, after which nobody can say where the next message
-    /// begins: the connection ends.
-    async fn refuse(
-        &mut self,
-        inbound: &mut Inbound,
-        offence: Offence,
-        head_only: bool,
-    ) -> Result<Ending, Failure> {
-        let asked = Asked { head_only, chunked: true, last: true };
-        let page = self.service.handler.refuse(offence.status());
-        self.service.handler.answering(page.status());
-        self.outbound().respond(asked, page).await?;
-        if let Some(acks) = self.flush().await? {
-            // Whatever ends the wait, the request was refused.
-            let _ = self.await_acks(inbound, acks, true).await;
-        }
-        Err(offence.into())
-    }
-
-    /// As [`Exchange::refuse`], where not even the head can be read.
-    async fn refuse_head(
-        &mut self,
-        inbound: &mut Inbound,
-        offence: Offence,
-    ) -> Result<Ending, Failure> {
-        let requests = self.served.saturating_add(1);
-        let observe = self.service.handler.observes();
-        self.account.begin(observe, false, false, self.socket.now(), requests);
-        self.refuse(inbound, offence, false).await
     }
 }

@@ -88,6 +88,12 @@ impl Inbound {
         limits: &Limits,
     ) -> Result<bool, Offence> {
         let unread = &self.buffer[self.start..];
+        if self.scanner.is_fresh()
+            && let Some(length) = head.parse_at_once(unread, limits)
+        {
+            self.start += length;
+            return Ok(true);
+        }
         match self.scanner.scan(unread, limits)? {
             Scan::Partial => Ok(false),
             Scan::Complete { skip, len } => {
@@ -122,10 +128,25 @@ impl Inbound {
         }
     }
 
-    /// The next part of the body out of the buffer; `None` when more must be
-    /// received first.
-    pub(super) fn next_part(&mut self, limits: &Limits) -> Result<Option<Part>, Offence> {
+    /// The next part of the body out of the buffer, of at most `most` bytes;
+    /// `None` when more must be received first.
+    pub(super) fn next_part(
+        &mut self,
+        limits: &Limits,
+        most: usize,
+    ) -> Result<Option<Part>, Offence> {
+        loop {
+            let part = self.step(limits, most)?;
+            // A long line of a chunk may end behind the first `most` bytes.
+            if part.is_some() || self.is_empty() {
+                return Ok(part);
+            }
+        }
+    }
+
+    fn step(&mut self, limits: &Limits, most: usize) -> Result<Option<Part>, Offence> {
         let unread = &self.buffer[self.start..];
+        let unread = &unread[..unread.len().min(most)];
         match &mut self.incoming {
             Incoming::Nothing => Ok(Some(Part::End(Vec::new()))),
             Incoming::Sized(left) => {
@@ -157,10 +178,47 @@ impl Inbound {
         }
     }
 
+    /// Bytes of the body that follow one another without framing and were not
+    /// received yet: they may go past the buffer.
+    pub(super) fn ahead(&self) -> u64 {
+        match &self.incoming {
+            _ if !self.is_empty() => 0,
+            Incoming::Nothing => 0,
+            Incoming::Sized(left) => *left,
+            Incoming::Chunked(decoder) => decoder.data_left(),
+        }
+    }
+
+    /// So many bytes of those went past the buffer.
+    pub(super) fn skip(&mut self, bytes: u64) {
+        match &mut self.incoming {
+            Incoming::Nothing => {}
+            Incoming::Sized(left) => {
+                *left = left.saturating_sub(bytes);
+                if *left == 0 {
+                    self.incoming = Incoming::Nothing;
+                }
+            }
+            Incoming::Chunked(decoder) => {
+                decoder.skip(bytes);
+            }
+        }
+    }
+
+    /// Takes what has come behind the request, up to the room of `into`: it is no
+    /// longer HTTP's.
+    pub(super) fn take_raw(&mut self, into: &mut Vec<u8>) -> usize {
+        let unread = &self.buffer[self.start..];
+        let count = unread.len().min(into.capacity() - into.len());
+        into.extend_from_slice(&unread[..count]);
+        self.start += count;
+        count
+    }
+
     /// Throws away what the buffer holds of the body.
     pub(super) fn discard_body(&mut self, limits: &Limits) -> Result<(), Offence> {
         while !self.body_is_done() {
-            if self.next_part(limits)?.is_none() {
+            if self.next_part(limits, usize::MAX)?.is_none() {
                 break;
             }
         }
@@ -192,7 +250,7 @@ mod tests {
         assert!(inbound.next_head(&mut head, &limits).unwrap());
         assert_eq!(head.path(), "/a");
         inbound.begin_body(RequestFraming::of(&head).unwrap());
-        let Some(Part::Data(data)) = inbound.next_part(&limits).unwrap() else { panic!() };
+        let Some(Part::Data(data)) = inbound.next_part(&limits, 100).unwrap() else { panic!() };
         assert_eq!(&data[..], b"abc");
         assert!(inbound.body_is_done());
         assert!(!inbound.next_head(&mut head, &limits).unwrap());

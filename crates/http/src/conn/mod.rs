@@ -11,28 +11,38 @@
 //! ```
 //! `inbound` turns received bytes into heads and bodies and knows no socket;
 //! `outbound` turns a response into segments; `exchange` joins the two around
-//! a handler; `account` keeps what an observer is to be told of a request;
+//! a handler, which it runs in `handling` with the `upload` that it asks for, or
+//! refuses by `refusal`; `streamed` sends a body while it is made; where
+//! somebody else moves it, `relayed` has the exchange and `onward` is what he sees
+//! of the connection; `account` keeps what an observer is to be told of a request;
 //! `linger` closes so that the client gets the last answer. An idle
 //! connection holds none of their memory: this file's task waits, and boxes
 //! the rest only while there is something to do.
 
 mod account;
 mod acks;
+mod apart;
 mod exchange;
+mod handling;
 mod inbound;
 mod linger;
+mod onward;
 mod outbound;
+mod refusal;
+mod relayed;
+mod streamed;
 mod upload;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Poll;
 
 use sluicegate::{Readiness, Socket, Timer};
 
+use self::apart::Apart;
 use self::exchange::Scratch;
 use crate::handler::{Failure, Handler};
 use crate::limits::Limits;
@@ -69,14 +79,19 @@ fn give_back(mut scratch: Box<Scratch>) {
 pub struct Service<H> {
     handler: H,
     limits: Limits,
-    draining: AtomicBool,
+    end: AtomicU8,
 }
+
+/// Every answer is the last of its connection.
+const DRAINING: u8 = 1;
+/// Connections that have nothing to answer close, too.
+const CLOSING: u8 = 2;
 
 impl<H: Handler> Service<H> {
     /// Serves with `handler` within `limits`.
     #[must_use]
     pub fn new(handler: H, limits: Limits) -> Self {
-        Service { handler, limits, draining: AtomicBool::new(false) }
+        Service { handler, limits, end: AtomicU8::new(0) }
     }
 
     /// The handler.
@@ -86,14 +101,28 @@ impl<H: Handler> Service<H> {
     }
 
     /// From now on every answer is the last of its connection. Idle
-    /// connections close when they are next woken: see
-    /// [`sluicegate::Reactor::wake_readers`], which a shared reactor has too.
+    /// connections stay open: see [`Service::close_idle`].
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.end.fetch_max(DRAINING, Ordering::Relaxed);
+    }
+
+    /// As [`Service::drain`], and idle connections close when they are next
+    /// woken, if the client has sent nothing until then: see
+    /// [`sluicegate::Reactor::wake_readers`], which a shared reactor has too.
+    ///
+    /// Who has only just connected finds its connection closed by this, before
+    /// it could ask. Where another process goes on, that one has the next
+    /// clients, and this can wait until the last ones here have had the time.
+    pub fn close_idle(&self) {
+        self.end.fetch_max(CLOSING, Ordering::Relaxed);
     }
 
     fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.end.load(Ordering::Relaxed) >= DRAINING
+    }
+
+    fn closes_idle(&self) -> bool {
+        self.end.load(Ordering::Relaxed) >= CLOSING
     }
 }
 
@@ -117,9 +146,11 @@ enum Ends {
 
 impl Ends {
     fn of(endpoints: Endpoints) -> Self {
-        match (endpoints.peer, endpoints.local) {
-            (None, None) => Ends::Unknown,
-            (Some(SocketAddr::V4(peer)), Some(SocketAddr::V4(local))) => Ends::V4(peer, local),
+        match (endpoints.peer, endpoints.local, endpoints.balanced) {
+            (None, None, None) => Ends::Unknown,
+            (Some(SocketAddr::V4(peer)), Some(SocketAddr::V4(local)), None) => {
+                Ends::V4(peer, local)
+            }
             _ => Ends::Other(Box::new(endpoints)),
         }
     }
@@ -128,7 +159,8 @@ impl Ends {
         match self {
             Ends::Unknown => Endpoints::default(),
             Ends::V4(peer, local) => {
-                Endpoints { peer: Some((*peer).into()), local: Some((*local).into()) }
+                let (peer, local) = (Some((*peer).into()), Some((*local).into()));
+                Endpoints { peer, local, balanced: None }
             }
             Ends::Other(endpoints) => **endpoints,
         }
@@ -183,12 +215,12 @@ where
             match Box::pin(active).await {
                 // Only after a look at what the client has sent: closing on an
                 // unread request would reset the connection.
-                Ok(Ending::Idle) if service.is_draining() => return,
+                Ok(Ending::Idle) if service.closes_idle() => return,
                 Ok(Ending::Idle) => {}
                 Ok(Ending::Close) => return,
                 Ok(Ending::Linger) | Err(Failure::Offence(_)) => {
                     let patience = service.limits.timeouts.send;
-                    return Box::pin(linger::linger(&mut socket, &mut timer, patience)).await;
+                    return Apart::new(linger::linger(&mut socket, &mut timer, patience)).await;
                 }
                 Err(Failure::Receive(_)) => return,
                 Err(
@@ -196,6 +228,8 @@ where
                     | Failure::Gone
                     | Failure::Send(_)
                     | Failure::Body(_)
+                    | Failure::Upload(_)
+                    | Failure::Relay(_)
                     | Failure::Cut,
                 ) => return socket.abort(),
             }

@@ -1,5 +1,6 @@
 //! A response on its way into the socket's queue.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
@@ -7,11 +8,10 @@ use bytes::{Buf, Bytes};
 use sluicegate::{Position, Readiness, Segment, SendError, Socket, Timer, Way};
 
 use super::account::Account;
-use crate::chunked::{CRLF, chunk_head};
 use crate::encode::{self, Framing, Persistence};
 use crate::handler::Failure;
 use crate::prepared::Prepared;
-use crate::response::{Body, BodySource, Fields, Frame, Kind};
+use crate::response::{Body, Fields, Kind};
 use crate::{Limits, Method, RequestHead, Response, Version, date};
 
 /// What the response must know of its request.
@@ -44,11 +44,24 @@ impl Asked {
     }
 }
 
+/// Content of up to so much memory leaves in one piece with its head: a copy of it costs
+/// less than a second segment.
+const JOINED: usize = 4 * 1024;
+
+/// More room than this is not kept for the next answer.
+const KEPT: usize = 2 * JOINED;
+
+thread_local! {
+    /// Room for an answer that leaves in one piece. Of more than a kilobyte, so that to
+    /// allocate it anew costs as much as all the rest of writing it.
+    static PIECE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Segments that an answer takes which is queued at once: its head and its content.
-const AT_ONCE: usize = 2;
+pub(super) const AT_ONCE: usize = 2;
 
 /// How an answer is delimited.
-fn framing_of(status: u16, body: &Body, asked: Asked) -> Framing {
+pub(super) fn framing_of(status: u16, body: &Body, asked: Asked) -> Framing {
     match (encode::has_no_content(status), body.length()) {
         (true, _) => Framing::Absent,
         (false, Some(length)) => Framing::Sized(length),
@@ -78,10 +91,7 @@ impl<R: Readiness> Outbound<'_, R> {
         response: Response,
         follows: bool,
     ) -> Result<Result<bool, Response>, Failure> {
-        // An interim answer is no part of this one.
-        let is_apart =
-            !self.account.is_open() || self.socket.accepted_position() == self.socket.queued();
-        if !is_apart || self.socket.room() < AT_ONCE {
+        if !self.is_apart() || self.socket.room() < AT_ONCE {
             return Ok(Err(response));
         }
         match response.kind {
@@ -93,20 +103,47 @@ impl<R: Readiness> Outbound<'_, R> {
                 }
                 Ok(Ok(false))
             }
-            Kind::Built { status, fields, body: body @ (Body::Empty | Body::Segment(_)) } => {
+            Kind::Built {
+                status,
+                fields,
+                body: body @ (Body::Empty | Body::Segment(_) | Body::Copied(_)),
+            } => {
                 let framing = framing_of(status, &body, asked);
-                let head = self.head(asked, status, &fields, framing);
-                self.push(head)?;
-                if !asked.head_only
-                    && framing != Framing::Absent
-                    && let Body::Segment(segment) = body
-                {
-                    self.push(segment)?;
+                let mut head = self.head(asked, status, &fields, framing);
+                fields.keep();
+                let has_content = !asked.head_only && framing != Framing::Absent;
+                match body {
+                    Body::Copied(copied) if has_content && copied.as_bytes().len() <= JOINED => {
+                        head.extend_from_slice(copied.as_bytes());
+                        copied.keep();
+                        self.send_piece(head, follows)?;
+                    }
+                    Body::Segment(Segment::Memory(bytes))
+                        if has_content && bytes.len() <= JOINED =>
+                    {
+                        head.extend_from_slice(&bytes);
+                        self.send_piece(head, follows)?;
+                    }
+                    Body::Segment(segment) if has_content => {
+                        self.push(Segment::given(head))?;
+                        self.push(segment)?;
+                    }
+                    Body::Copied(copied) if has_content => {
+                        self.push(Segment::given(head))?;
+                        self.push(copied.into())?;
+                    }
+                    _ => self.send_piece(head, follows)?,
                 }
                 Ok(Ok(framing == Framing::Close))
             }
-            kind @ Kind::Built { .. } => Ok(Err(Response { kind })),
+            kind @ (Kind::Built { .. } | Kind::Upgrade { .. }) => Ok(Err(Response { kind })),
         }
+    }
+
+    /// Whether an answer that is queued now has an account of its own. An interim
+    /// answer is no part of it, nor is the answer before.
+    pub(super) fn is_apart(&self) -> bool {
+        !self.account.is_open() || self.socket.accepted_position() == self.socket.queued()
     }
 
     /// Queues `response`; a body that is made while it is sent is sent as well.
@@ -117,7 +154,7 @@ impl<R: Readiness> Outbound<'_, R> {
         asked: Asked,
         response: Response,
     ) -> Result<bool, Failure> {
-        if self.account.is_open() && self.socket.accepted_position() < self.socket.queued() {
+        if !self.is_apart() {
             self.flush().await?;
         }
         self.make_room(AT_ONCE).await?;
@@ -129,20 +166,62 @@ impl<R: Readiness> Outbound<'_, R> {
         let Kind::Built { status, fields, body } = response.kind else { return Ok(false) };
         let framing = framing_of(status, &body, asked);
         let head = self.head(asked, status, &fields, framing);
-        self.queue(head).await?;
+        self.queue(Segment::given(head)).await?;
         if !asked.head_only && framing != Framing::Absent {
             self.queue_body(body, framing).await?;
         }
         Ok(framing == Framing::Close)
     }
 
+    /// Sends an answer that is one piece of memory past the queue, unless something
+    /// is to leave with it; what the socket does not take is queued.
+    fn send_piece(&mut self, mut piece: Vec<u8>, follows: bool) -> Result<(), Failure> {
+        let sent = self.send_now(&piece, follows)?;
+        if sent < piece.len() {
+            piece.drain(..sent);
+            return self.push(Segment::given(piece));
+        }
+        if piece.capacity() <= KEPT {
+            piece.clear();
+            // A thread that ends has no place for it.
+            let _ = PIECE.try_with(|kept| kept.set(piece));
+        }
+        Ok(())
+    }
+
+    /// Sends memory past the queue; returns how much of it the kernel accepted.
+    fn send_now(&mut self, bytes: &[u8], follows: bool) -> Result<usize, Failure> {
+        // The kernel reports an acknowledgement to who asks before it sends.
+        if follows || self.account.wants_acks() {
+            return Ok(0);
+        }
+        let sent = self.socket.send_now(bytes)?;
+        self.account.ways.add(Way::Copy, sent as u64);
+        Ok(sent)
+    }
+
     /// The head of an answer that was not composed beforehand.
-    fn head(&mut self, asked: Asked, status: u16, fields: &Fields, framing: Framing) -> Segment {
+    pub(super) fn head(
+        &mut self,
+        asked: Asked,
+        status: u16,
+        fields: &Fields,
+        framing: Framing,
+    ) -> Vec<u8> {
         let persistence = match framing {
             Framing::Close => Persistence::Close,
             _ => asked.persistence(),
         };
-        let mut head = Vec::with_capacity(256 + fields.as_bytes().len());
+        // With room for content that leaves in the same piece.
+        let joined = match framing {
+            Framing::Sized(length) if !asked.head_only => {
+                usize::try_from(length).ok().filter(|length| *length <= JOINED)
+            }
+            _ => None,
+        };
+        let room = 256 + fields.as_bytes().len() + joined.unwrap_or(0);
+        let mut head = PIECE.try_with(Cell::take).unwrap_or_default();
+        head.reserve(room);
         let date = date::now();
         encode::head(&mut head, status, &date, fields.as_bytes(), framing, persistence);
         let announced = match framing {
@@ -150,7 +229,15 @@ impl<R: Readiness> Outbound<'_, R> {
             Framing::Absent | Framing::Chunked | Framing::Close => None,
         };
         self.account.handle_answer(status, self.socket.queued(), head.len(), announced);
-        Segment::given(head)
+        head
+    }
+
+    /// Queues the head of an answer that gives the connection away.
+    pub(super) fn push_upgrade(&mut self, fields: &Fields, protocol: &[u8]) -> Result<(), Failure> {
+        let mut head = Vec::with_capacity(256 + fields.as_bytes().len());
+        encode::upgrade(&mut head, &date::now(), fields.as_bytes(), protocol);
+        self.account.handle_answer(101, self.socket.queued(), head.len(), None);
+        self.push(Segment::given(head))
     }
 
     fn queue_prepared(
@@ -179,15 +266,11 @@ impl<R: Readiness> Outbound<'_, R> {
         };
         let (start, announced) = (self.socket.queued(), Some(prepared.announced()));
         self.account.handle_answer(prepared.status(), start, head_len, announced);
-        // The kernel reports an acknowledgement to who asks before it sends.
-        if !follows && !self.account.wants_acks() {
-            let sent = self.socket.send_now(&content)?;
-            self.account.ways.add(Way::Copy, sent as u64);
-            if sent == content.len() {
-                return Ok(());
-            }
-            content.advance(sent);
+        let sent = self.send_now(&content, follows)?;
+        if sent == content.len() {
+            return Ok(());
         }
+        content.advance(sent);
         self.push(Segment::Memory(content))
     }
 
@@ -195,6 +278,7 @@ impl<R: Readiness> Outbound<'_, R> {
         match body {
             Body::Empty => Ok(()),
             Body::Segment(segment) => self.queue(segment).await,
+            Body::Copied(copied) => self.queue(copied.into()).await,
             Body::Segments(segments) => {
                 for segment in segments {
                     self.queue(segment).await?;
@@ -202,77 +286,18 @@ impl<R: Readiness> Outbound<'_, R> {
                 Ok(())
             }
             Body::Stream(source) => self.stream(source, framing).await,
+            // A refusal may not take the connection's other way, as `relayed` does.
+            Body::Relay(_) => Err(Failure::Body("a relay where none may be".into())),
         }
     }
 
-    /// Sends a body while it is made: one frame is queued at a time, and the
-    /// next asked for when the kernel has accepted it.
-    async fn stream(
-        &mut self,
-        mut source: Box<dyn BodySource>,
-        framing: Framing,
-    ) -> Result<(), Failure> {
-        let mut left = source.length();
-        let mut trailers = None;
-        loop {
-            let mut hung_up = false;
-            let frame = poll_fn(|cx| match source.poll_frame(cx) {
-                Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-                // The head, and what the source has made so far, are not held
-                // back until it makes more.
-                Poll::Pending => self.poll_meanwhile(cx, &mut hung_up).map(Err),
-            });
-            let frame = match frame.await? {
-                None => break,
-                Some(frame) => frame.map_err(Failure::Body)?,
-            };
-            match frame {
-                Frame::Data(segment) if segment.is_empty() => continue,
-                Frame::Data(segment) => {
-                    if let Some(left) = &mut left {
-                        *left = left.checked_sub(segment.len()).ok_or_else(|| {
-                            Failure::Body("it is longer than its source said".into())
-                        })?;
-                    }
-                    self.queue_data(segment, framing).await?;
-                }
-                Frame::Trailers(fields) => {
-                    trailers = Some(fields);
-                    break;
-                }
-            }
-            self.flush().await?;
-        }
-        if left.is_some_and(|left| left > 0) {
-            return Err(Failure::Body("it is shorter than its source said".into()));
-        }
-        if framing == Framing::Chunked {
-            // RFC 9112 section 7.1: last-chunk, trailer section, CRLF.
-            let mut end = b"0\r\n".to_vec();
-            end.extend_from_slice(trailers.as_ref().map_or(&[], |fields| fields.as_bytes()));
-            end.extend_from_slice(CRLF);
-            self.queue(Segment::given(end)).await?;
-        }
-        Ok(())
-    }
-
-    async fn queue_data(&mut self, segment: Segment, framing: Framing) -> Result<(), Failure> {
-        if framing != Framing::Chunked {
-            return self.queue(segment).await;
-        }
-        let head = Bytes::copy_from_slice(chunk_head(segment.len()).as_bytes());
-        self.queue(Segment::Memory(head)).await?;
-        self.queue(segment).await?;
-        self.queue(Segment::given(CRLF)).await
-    }
-
-    async fn queue(&mut self, segment: Segment) -> Result<(), Failure> {
+    pub(super) async fn queue(&mut self, segment: Segment) -> Result<(), Failure> {
         self.make_room(1).await?;
         self.push(segment)
     }
 
     /// Queues a segment for which there is room.
-    fn push(&mut self, segment: Segment) -> Result<(), Failure> {
+    pub(super) fn push(&mut self, segment: Segment) -> Result<(), Failure> {
         // Nobody here asks a buffer back: held for that it would stay for ever.
         let segment = match segment {
             Segment::Lent(bytes) => Segment::Memory(bytes),
@@ -291,7 +316,8 @@ impl<R: Readiness> Outbound<'_, R> {
     /// there is nobody left to make it for.
     ///
     /// A FIN alone may be a half-close, and only sending tells: so a client
-    /// that sends no more still has `timeouts.send` for its answer to be made.
+    /// that sends no more still has `timeouts.send` for its answer to be made. One
+    /// that has reset its connection is gone at once.
     pub(super) fn poll_meanwhile(
         &mut self,
         cx: &mut Context<'_>,
@@ -300,8 +326,12 @@ impl<R: Readiness> Outbound<'_, R> {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Failure::Send(error));
         }
+        // Who is gone has hung up: most have not, and one look tells.
         if self.socket.poll_hung_up(cx).is_pending() {
             return Poll::Pending;
+        }
+        if self.socket.poll_gone(cx).is_ready() {
+            return Poll::Ready(Failure::Gone);
         }
         if !std::mem::replace(hung_up, true) {
             self.timer.set(Some(self.socket.now() + self.limits.timeouts.send));
@@ -315,7 +345,7 @@ impl<R: Readiness> Outbound<'_, R> {
     }
 
     /// How far the client's TCP has acknowledged.
-    fn acked(&mut self) -> Result<Position, Failure> {
+    pub(super) fn acked(&mut self) -> Result<Position, Failure> {
         let progress = self.socket.progress().map_err(SendError::Connection)?;
         Ok(progress.acked)
     }

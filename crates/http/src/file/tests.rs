@@ -48,7 +48,7 @@ fn content_of(body: Body) -> Option<Vec<u8>> {
     for segment in segments {
         match segment {
             Segment::Memory(bytes) | Segment::Lent(bytes) => content.extend_from_slice(&bytes),
-            Segment::File(_) | Segment::Region(_) => {
+            Segment::File(_) | Segment::Region(_) | Segment::Piped(_) => {
                 // The range is the library's own: its length and its place
                 // show in what a socket makes of it.
                 let text = format!("{segment:?}");
@@ -85,6 +85,7 @@ fn describe(response: Response) -> (u16, Option<String>, Option<Vec<u8>>) {
             }
             (status, line("Content-Range: "), content)
         }
+        ResponseKind::Upgrade { .. } => panic!("a file gives no connection away"),
     }
 }
 
@@ -179,6 +180,7 @@ fn what_is_said_of_a_file_is_said_in_200_206_and_304() {
         ResponseKind::Built { fields, .. } => {
             String::from_utf8(fields.as_bytes().to_vec()).unwrap()
         }
+        ResponseKind::Upgrade { .. } => panic!("a file gives no connection away"),
     };
     let whole = fields("");
     let part = fields("Range: bytes=0-0\r\n");
@@ -233,6 +235,7 @@ fn head_by(rules: &FieldRules, fields: &str) -> String {
         ResponseKind::Built { fields, .. } => {
             String::from_utf8(fields.as_bytes().to_vec()).unwrap()
         }
+        ResponseKind::Upgrade { .. } => panic!("a file gives no connection away"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The header names that the engine itself asks for, recognised while a head is parsed.
 
+use super::field::same_name;
+
 macro_rules! known {
     ($($variant:ident = $name:literal,)*) => {
         /// A header that the engine or its handlers look up on every request. RFC 9110 section 5.1.
@@ -64,31 +66,38 @@ impl Known {
     /// How many there are: the length of a table with one entry for each.
     pub const COUNT: usize = Self::ALL.len();
 
-    /// The known header of that name, in any case.
+    /// The known header of that name, a token in any case.
     #[must_use]
     pub fn from_name(name: &[u8]) -> Option<Self> {
+        macro_rules! one_of {
+            ($($known:ident)*) => {{
+                $(if same_name(Self::$known.name().as_bytes(), name) {
+                    return Some(Self::$known);
+                })*
+                None
+            }};
+        }
         // The length leaves at most five candidates, so that no name is compared with the whole
         // list.
-        let candidates: &[Self] = match name.len() {
-            2 => &[Self::Te],
-            3 => &[Self::Via],
-            4 => &[Self::Host],
-            5 => &[Self::Range, Self::Proxy],
-            6 => &[Self::Accept, Self::Cookie, Self::Origin, Self::Expect],
-            7 => &[Self::Referer, Self::Upgrade, Self::Trailer],
-            8 => &[Self::IfRange, Self::IfMatch],
-            9 => &[Self::Forwarded],
-            10 => &[Self::Connection, Self::UserAgent, Self::KeepAlive],
-            12 => &[Self::ContentType, Self::MaxForwards],
-            13 => &[Self::IfNoneMatch, Self::CacheControl, Self::Authorization, Self::ContentRange],
-            14 => &[Self::ContentLength],
-            15 => &[Self::AcceptEncoding, Self::AcceptLanguage, Self::XForwardedFor],
-            16 => &[Self::ContentEncoding, Self::ProxyConnection, Self::XForwardedHost],
-            17 => &[Self::IfModifiedSince, Self::TransferEncoding, Self::XForwardedProto],
-            19 => &[Self::IfUnmodifiedSince, Self::ProxyAuthorization],
-            _ => return None,
-        };
-        candidates.iter().copied().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name))
+        match name.len() {
+            2 => one_of!(Te),
+            3 => one_of!(Via),
+            4 => one_of!(Host),
+            5 => one_of!(Range Proxy),
+            6 => one_of!(Accept Cookie Origin Expect),
+            7 => one_of!(Referer Upgrade Trailer),
+            8 => one_of!(IfRange IfMatch),
+            9 => one_of!(Forwarded),
+            10 => one_of!(Connection UserAgent KeepAlive),
+            12 => one_of!(ContentType MaxForwards),
+            13 => one_of!(IfNoneMatch CacheControl Authorization ContentRange),
+            14 => one_of!(ContentLength),
+            15 => one_of!(AcceptEncoding AcceptLanguage XForwardedFor),
+            16 => one_of!(ContentEncoding ProxyConnection XForwardedHost),
+            17 => one_of!(IfModifiedSince TransferEncoding XForwardedProto),
+            19 => one_of!(IfUnmodifiedSince ProxyAuthorization),
+            _ => None,
+        }
     }
 }
 

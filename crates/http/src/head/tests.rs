@@ -155,4 +155,49 @@ proptest! {
             }
         }
     }
+
+    /// What is read at once is what the scanner finds and the parser accepts, whatever follows it,
+    /// and no head that is far from every limit has to take the long way.
+    #[test]
+    fn a_head_that_is_read_at_once_is_the_one_that_the_long_way_finds(
+        message in crate::scan::tests::message(),
+        behind in prop::collection::vec(any::<u8>(), 0..20),
+        cut in any::<prop::sample::Index>(),
+        noise in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..2),
+        is_cut in any::<bool>(),
+        line in 8usize..200,
+        fields in 0usize..7,
+        is_tight in any::<bool>(),
+    ) {
+        let limits = match is_tight {
+            true => Limits {
+                request_line: line, header_line: line / 2, head: 2 * line, headers: fields, ..Limits::default()
+            },
+            false => Limits::default(),
+        };
+        let mut bytes = message;
+        for (index, byte) in noise {
+            let at = index.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.extend_from_slice(&behind);
+        if is_cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let (mut long, mut at_once) = (RequestHead::new(), RequestHead::new());
+        let found = match HeadScanner::new().scan(&bytes, &limits) {
+            Ok(Scan::Complete { skip, len }) => {
+                long.parse(&bytes[skip..skip + len], &limits).ok().map(|()| (skip, len))
+            }
+            _ => None,
+        };
+        match (at_once.parse_at_once(&bytes, &limits), found) {
+            (Some(length), found) => {
+                prop_assert_eq!(found, Some((0, length)));
+                prop_assert_eq!(format!("{at_once:?}"), format!("{long:?}"));
+            }
+            (None, Some((skip, _))) => prop_assert!(is_tight || skip > 0),
+            (None, None) => prop_assert_eq!(at_once.as_bytes(), b""),
+        }
+    }
 }

@@ -27,12 +27,22 @@ pub struct Served {
 struct Stop {
     wanted: bool,
     drain: bool,
+    close_idle: bool,
     waker: Option<Waker>,
 }
 
 impl Served {
     /// Serves what `handler` makes, on a port of the kernel's choice.
     pub fn new<H, F>(limits: Limits, handler: F) -> Self
+    where
+        H: Handler + 'static,
+        F: FnOnce() -> H + Send + 'static,
+    {
+        Self::with_context(limits, SendContext::default(), handler)
+    }
+
+    /// The same with what all sockets share.
+    pub fn with_context<H, F>(limits: Limits, context: SendContext, handler: F) -> Self
     where
         H: Handler + 'static,
         F: FnOnce() -> H + Send + 'static,
@@ -48,14 +58,14 @@ impl Served {
             sender.send(listener.local_address().unwrap().unwrap()).unwrap();
             let service = Rc::new(Service::new(handler(), limits));
             let shared = Rc::clone(&service);
-            let context = Arc::new(SendContext::default());
+            let context = Arc::new(context);
             let spawner = worker.spawner().clone();
             let accepting = worker.spawner().spawn(async move {
                 loop {
                     let (fd, _) = listener.accept().await.unwrap();
                     let context = Arc::clone(&context);
                     let socket = Socket::with_context(fd, listener.source(), context).unwrap();
-                    spawner.spawn(serve(socket, Rc::clone(&shared))).detach();
+                    spawner.start(serve(socket, Rc::clone(&shared)));
                 }
             });
             worker
@@ -64,6 +74,10 @@ impl Served {
                         let mut told = told.lock().unwrap();
                         if std::mem::take(&mut told.drain) {
                             service.drain();
+                            reactor.wake_readers();
+                        }
+                        if std::mem::take(&mut told.close_idle) {
+                            service.close_idle();
                             reactor.wake_readers();
                         }
                         told.waker = Some(cx.waker().clone());
@@ -92,6 +106,11 @@ impl Served {
     /// Makes every answer from now on the last of its connection.
     pub fn drain(&self) {
         self.tell(|stop| stop.drain = true);
+    }
+
+    /// And closes connections that have nothing to answer.
+    pub fn close_idle(&self) {
+        self.tell(|stop| stop.close_idle = true);
     }
 
     pub fn connect(&self) -> Client {
@@ -167,6 +186,11 @@ impl Client {
     /// What has come and was not taken.
     pub fn buffered(&self) -> &[u8] {
         &self.read
+    }
+
+    /// Drops the first `count` bytes of what has come.
+    pub fn take(&mut self, count: usize) {
+        self.read.drain(..count);
     }
 
     /// Drops what has come.

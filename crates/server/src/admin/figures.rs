@@ -12,6 +12,7 @@ use sluicegate::lingering;
 
 use super::process::Process;
 use super::sources::Sources;
+use super::upstreams::{self, Pool, Relays, Spool};
 use crate::files::Totals;
 use crate::observe::Ended;
 
@@ -30,6 +31,9 @@ pub(super) struct Figures {
     pub(super) sent: Sent,
     pub(super) ended_early: BTreeMap<&'static str, u64>,
     pub(super) file_cache: FileCache,
+    pub(super) pools: Vec<Pool>,
+    pub(super) relayed: Relays,
+    pub(super) spool: Spool,
     pub(super) configuration: Option<Configuration>,
     pub(super) reloads: Reloads,
     pub(super) process: Taken,
@@ -195,6 +199,9 @@ impl Figures {
             sent: sent(stats.context.counters.ways()),
             ended_early: ended.collect(),
             file_cache: file_cache(&(sources.files)()),
+            pools: upstreams::pools((sources.pools)()),
+            relayed: upstreams::relays(stats.relayed()),
+            spool: upstreams::spool((sources.spools)()),
             configuration: (sources.configuration)().map(configuration),
             reloads: Reloads {
                 done: count(&stats.reloads),

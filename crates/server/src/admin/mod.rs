@@ -21,6 +21,7 @@ mod sources;
 mod spare;
 #[cfg(test)]
 mod tests;
+mod upstreams;
 
 pub(crate) use self::server::start;
-pub(crate) use self::sources::{Configuration, Refused, Sources};
+pub(crate) use self::sources::{Configuration, Refused, Sources, Spools};

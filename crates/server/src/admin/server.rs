@@ -181,7 +181,7 @@ impl Shared {
         let Ok(socket) = Socket::with_context(fd, &self.reactor, Arc::clone(&self.context)) else {
             return;
         };
-        let endpoints = Endpoints { peer, local: None };
+        let endpoints = Endpoints { peer, ..Endpoints::default() };
         let serving = serve_between(socket, endpoints, Rc::clone(&self.service));
         let (open, spare) = (Rc::clone(&self.open), Rc::clone(&self.spare));
         open.set(open.get() + 1);
@@ -191,7 +191,7 @@ impl Shared {
             drop(counted);
             spare.refill();
         };
-        self.spawner.spawn(serving).detach();
+        self.spawner.start(serving);
     }
 
     /// Has a sample taken every second.
@@ -214,6 +214,7 @@ impl Shared {
         let (idle, end) = (Instant::now() + GRACE, Instant::now() + END);
         while (self.is_accepting.get() || self.open.get() > 0) && Instant::now() < end {
             if Instant::now() >= idle {
+                self.service.close_idle();
                 self.reactor.wake_readers();
             }
             self.reactor.sleep(LOOK).await;

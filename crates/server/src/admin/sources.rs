@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::files::Totals;
+use crate::gateway::PoolFigures;
 use crate::observe::Stats;
 
 /// Tells a figure as it is now. Called on the admin server's own thread, so it
@@ -20,6 +21,10 @@ pub(crate) struct Sources {
     pub(crate) listen: Source<Vec<SocketAddr>>,
     /// What the file caches of all workers did and have.
     pub(crate) files: Source<Totals>,
+    /// Pools of upstreams and their servers; a reload may change them.
+    pub(crate) pools: Source<Vec<PoolFigures>>,
+    /// What all spools hold.
+    pub(crate) spools: Source<Spools>,
     /// `None` where the program runs without a configuration file.
     pub(crate) configuration: Source<Option<Configuration>>,
     /// Whether the program is about to end.
@@ -30,6 +35,17 @@ impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources").finish_non_exhaustive()
     }
+}
+
+/// What waits between upstreams and clients, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spools {
+    /// In memory, pipes included.
+    pub(crate) held: u64,
+    /// Of rings on disk.
+    pub(crate) on_disk: u64,
+    /// What may be in memory.
+    pub(crate) budget: u64,
 }
 
 /// The configuration that is in force.

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use sluicegate::{SendContext, WayBytes};
+use sluicegate::{SendContext, SpoolBytes, WayBytes};
 
 use super::server::Running;
-use super::{Configuration, Refused, Sources, start};
+use super::{Configuration, Refused, Sources, Spools, start};
 use crate::files::Totals;
+use crate::gateway::{PoolFigures, QueueFigures, ServerFigures};
 use crate::observe::{Ended, Stats};
+use crate::proxy::Told;
 
 #[path = "../../tests/common/exposition.rs"]
 mod exposition;
@@ -70,6 +72,8 @@ impl Shown {
                 ["127.0.0.1:8080", "[::1]:8080"].map(|a| a.parse().unwrap()).into()
             }),
             files: Box::new(files),
+            pools: Box::new(pools),
+            spools: Box::new(|| Spools { held: 1 << 20, on_disk: 4096, budget: 1 << 30 }),
             configuration: Box::new(configuration),
             draining: Box::new(move || is_draining.load(Ordering::Relaxed)),
         };
@@ -108,10 +112,41 @@ impl Shown {
             zerocopy: 4000,
             zerocopy_copied: 500,
         });
+        self.stats.relays(0).add(&Told {
+            spool: SpoolBytes { spliced: 5, ring: 6, disk: 7, copied: 8 },
+            proofs: [1, 2, 3, 4],
+            held_ms: Some(300),
+            trouble: Some("truncated"),
+            request_bytes: 9,
+            lost_disk: true,
+            ..Told::default()
+        });
         self.stats.reloads.fetch_add(3, Ordering::Relaxed);
         self.stats.reloads_refused.fetch_add(1, Ordering::Relaxed);
         self.stats.log_lost.fetch_add(9, Ordering::Relaxed);
     }
+}
+
+/// One server that lives and one that does not, with names of somebody's.
+fn pools() -> Vec<PoolFigures> {
+    let server = ServerFigures {
+        address: "127.0.0.1:9001".to_owned(),
+        is_up: true,
+        is_ejected: false,
+        active: 2,
+        requests: 100,
+        failures: 3,
+        connects: 10,
+        reuses: 90,
+    };
+    let other = ServerFigures {
+        address: "unix:/run/<i>\"a\".sock".to_owned(),
+        is_up: false,
+        is_ejected: true,
+        ..server.clone()
+    };
+    let queue = QueueFigures { waiting: 5, queued: 60, refused: 7, timed_out: 8 };
+    vec![PoolFigures { name: "app".to_owned(), servers: vec![server, other], queue }]
 }
 
 fn configuration() -> Configuration {
@@ -160,6 +195,8 @@ fn ask(address: SocketAddr, method: &str, target: &str) -> Answer {
     Answer { status, head: head.to_owned(), content: content.to_owned() }
 }
 
+const SERVER: &str = "{pool=\"app\",server=\"127.0.0.1:9001\"}";
+
 #[test]
 fn metrics_are_what_prometheus_reads() {
     let shown = Shown::new(2);
@@ -169,6 +206,7 @@ fn metrics_are_what_prometheus_reads() {
     assert_eq!(kind, Some("text/plain; version=0.0.4; charset=utf-8"));
     let families = exposition::parse(&answer.content);
     let value = |name: &str, labels: &str| exposition::value(&families, name, labels);
+    let pipes = shown.stats.context.pipes.pipes().limit as f64;
     for (name, labels, expected) in [
         ("sluicegate_workers", "", 2.0),
         ("sluicegate_draining", "", 0.0),
@@ -196,7 +234,38 @@ fn metrics_are_what_prometheus_reads() {
         ("sluicegate_config_generation", "", 4.0),
         ("sluicegate_log_lines_lost_total", "", 9.0),
         ("sluicegate_pipes_in_use", "", 0.0),
-        ("sluicegate_pipes_max", "", 32.0),
+        ("sluicegate_pipes_max", "", pipes),
+        ("sluicegate_upstream_up", SERVER, 1.0),
+        ("sluicegate_upstream_up", r#"{pool="app",server="unix:/run/<i>\"a\".sock"}"#, 0.0),
+        ("sluicegate_upstream_ejected", SERVER, 0.0),
+        ("sluicegate_upstream_active_requests", SERVER, 2.0),
+        ("sluicegate_upstream_requests_total", SERVER, 100.0),
+        ("sluicegate_upstream_failures_total", SERVER, 3.0),
+        ("sluicegate_upstream_connects_total", SERVER, 10.0),
+        ("sluicegate_upstream_reuses_total", SERVER, 90.0),
+        ("sluicegate_upstream_queue_requests", "{pool=\"app\"}", 5.0),
+        ("sluicegate_upstream_queue_requests_total", "{pool=\"app\"}", 60.0),
+        ("sluicegate_upstream_queue_refused_total", "{pool=\"app\"}", 7.0),
+        ("sluicegate_upstream_queue_timeouts_total", "{pool=\"app\"}", 8.0),
+        ("sluicegate_relayed_requests_total", "", 1.0),
+        ("sluicegate_relayed_request_bytes_total", "", 9.0),
+        ("sluicegate_relayed_bytes_total", "{path=\"spliced\"}", 5.0),
+        ("sluicegate_relayed_bytes_total", "{path=\"ring\"}", 6.0),
+        ("sluicegate_relayed_bytes_total", "{path=\"disk\"}", 7.0),
+        ("sluicegate_relayed_bytes_total", "{path=\"copied\"}", 8.0),
+        ("sluicegate_relayed_partitions_total", "{proof=\"acked\"}", 3.0),
+        ("sluicegate_relayed_partitions_total", "{proof=\"replaced\"}", 4.0),
+        ("sluicegate_upstream_held_seconds", "_bucket{le=\"0.25\"}", 0.0),
+        ("sluicegate_upstream_held_seconds", "_bucket{le=\"0.5\"}", 1.0),
+        ("sluicegate_upstream_held_seconds", "_bucket{le=\"+Inf\"}", 1.0),
+        ("sluicegate_upstream_held_seconds", "_sum", 0.3),
+        ("sluicegate_upstream_held_seconds", "_count", 1.0),
+        ("sluicegate_relay_troubles_total", "{trouble=\"truncated\"}", 1.0),
+        ("sluicegate_relay_troubles_total", "{trouble=\"busy\"}", 0.0),
+        ("sluicegate_spool_held_bytes", "", 1_048_576.0),
+        ("sluicegate_spool_disk_bytes", "", 4096.0),
+        ("sluicegate_spool_disk_failures_total", "", 1.0),
+        ("sluicegate_spool_budget_bytes", "", 1_073_741_824.0),
         ("sluicegate_build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ] {
         assert_eq!(value(name, labels), expected, "{name}{labels}");
@@ -253,6 +322,7 @@ fn the_same_figures_are_there_for_programs() {
     let shown = Shown::new(2);
     shown.count_some();
     let json = shown.json();
+    let pipes = shown.stats.context.pipes.pipes().limit as u64;
     for (pointer, expected) in [
         ("/connections/open", 19),
         ("/workers/1/connections_open", 9),
@@ -264,7 +334,16 @@ fn the_same_figures_are_there_for_programs() {
         ("/file_cache/memory_bytes", 34_567),
         ("/configuration/generation", 4),
         ("/reloads/refused", 1),
-        ("/pipes/max", 32),
+        ("/pipes/max", pipes),
+        ("/pools/0/servers/0/reuses", 90),
+        ("/pools/0/queue/waiting", 5),
+        ("/pools/0/queue/timed_out", 8),
+        ("/relayed/disk_bytes", 7),
+        ("/relayed/upstream_held/sum_ms", 300),
+        ("/relayed/upstream_held/within_ms/0/0", 1),
+        ("/relayed/troubles/truncated", 1),
+        ("/relayed/disk_failures", 1),
+        ("/spool/budget_bytes", 1 << 30),
         ("/log_lines_lost", 9),
     ] {
         assert_eq!(json.pointer(pointer), Some(&expected.into()), "{pointer}");
@@ -336,6 +415,7 @@ fn what_is_not_ours_is_text_on_the_page() {
     assert!(page.contains("/etc/sluicegate/&lt;b&gt;&quot;&amp;&#39;.toml"));
     assert!(page.contains("unknown key `rot` &lt;/pre&gt;&lt;script&gt;1\n  did you mean `root`?"));
     assert_eq!(page.matches("<script").count(), 1, "its own");
+    assert!(page.contains("unix:/run/&lt;i&gt;&quot;a&quot;.sock"));
     assert!(!page.contains("style=\"") && !page.contains("onload="));
     // Nothing is fetched from elsewhere.
     assert_eq!(page.matches("://").count(), 1, "the namespace of its icon");

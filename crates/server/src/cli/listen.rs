@@ -47,6 +47,7 @@ impl Listen {
             workers: self.workers.map_or(cores, usize::from),
             strategy: self.strategy,
             access_log: None,
+            spool_budget: 0,
             locality: LocalityRule::default(),
             limits: config::limits(),
             drain: DRAIN,

@@ -4,6 +4,7 @@ mod files;
 mod generate;
 mod listen;
 mod log;
+mod proxy;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use self::files::FileFlags;
 use self::generate::Generate;
 use self::listen::Listen;
 use self::log::LogFlags;
+use self::proxy::ProxyFlags;
+use crate::config::{Address, address};
 use crate::serve::Plan;
 use crate::{config, doctor, program};
 
@@ -39,6 +42,19 @@ enum Command {
         log: LogFlags,
         #[command(flatten)]
         files: Box<FileFlags>,
+    },
+    /// Relay requests to one or more servers.
+    Proxy {
+        /// The servers, which answer the same requests: http://127.0.0.1:9001 or
+        /// http://unix:/run/app.sock.
+        #[arg(value_name = "URL", required = true, value_parser = address::url)]
+        servers: Vec<Address>,
+        #[command(flatten)]
+        listen: Listen,
+        #[command(flatten)]
+        log: LogFlags,
+        #[command(flatten)]
+        proxy: Box<ProxyFlags>,
     },
     /// Serve what a configuration file says.
     Run {
@@ -69,6 +85,11 @@ pub(crate) fn run() -> Result<()> {
         Command::Serve { directory, listen, log, files } => {
             let plan = Plan { access_log: log.access_log(), ..listen.plan() };
             program::serve(&directory, files.options()?, plan)
+        }
+        Command::Proxy { servers, listen, log, proxy } => {
+            let plan = Plan { access_log: log.access_log(), ..listen.plan() };
+            let config = proxy.config(servers, &plan)?;
+            program::proxy(&config, plan)
         }
         Command::Run { config } => program::run(&config),
         Command::Check { config } => check(&config),

@@ -108,7 +108,8 @@ fn look(reader: &Reader<'_>, root: &Root, path: &Path, items: &[Item<'_>]) {
     }
 }
 
-fn strip_prefix(text: &str, matches: Option<&Match>) -> Result<Vec<u8>, String> {
+/// What is taken off paths, as long as all paths of the route begin with it.
+pub(super) fn strip_prefix(text: &str, matches: Option<&Match>) -> Result<Vec<u8>, String> {
     let Prefix(mut stripped) = parse::plain_prefix(text)?;
     if stripped.last() == Some(&b'/') {
         stripped.pop();

@@ -1,9 +1,11 @@
-//! Redirects that lead to themselves.
+//! Redirects and proxies that lead to themselves.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::model::Match;
+use super::model::{Action, Address, Host, HostRule, Match, Pool, Proxy};
 use super::parse::{self, Prefix};
+use super::proxy::Asked;
 use super::site::{ReadRoute, ReadSite};
 use super::table::Reader;
 
@@ -73,6 +75,99 @@ fn find(routes: &HashMap<&Match, usize>, path: &[u8]) -> Option<usize> {
     });
     let mut starts = ends.filter_map(|end| path.get(..end));
     starts.find_map(|start| routes.get(&Match::Prefix(start.to_vec()))).copied()
+}
+
+/// Notes the routes whose upstream is this server, at the same route: each
+/// request would ask for itself.
+pub(super) fn proxies(
+    reader: &Reader<'_>,
+    listened: &[SocketAddr],
+    sites: &[ReadSite],
+    pools: &[Pool],
+) {
+    let pools: HashMap<&str, &Pool> = pools.iter().map(|pool| (&*pool.name, pool)).collect();
+    for site in sites {
+        let mut routes: Option<HashMap<&Match, usize>> = None;
+        for (at, read) in site.routes.iter().enumerate() {
+            let (Some(route), Some(asked)) = (&read.route, &read.asked) else { continue };
+            let Action::Proxy(proxy) = &route.action else { continue };
+            let (Asked::Named(_, span) | Asked::Own(_, span)) = asked;
+            let servers = pools.get(&*proxy.pool).map(|pool| &pool.servers);
+            let is_own = |address: &&Address| {
+                let is_again = |_| is_again(site, proxy, address);
+                listener(address, listened).is_some_and(is_again)
+            };
+            let found =
+                servers.iter().copied().flatten().map(|server| &server.address).find(is_own);
+            let Some(address) = found else { continue };
+            let routes = routes.get_or_insert_with(|| {
+                site.routes.iter().enumerate().map(|(at, route)| (&route.matches, at)).collect()
+            });
+            let asked = example(&read.matches);
+            let Ok(Prefix(path)) = parse::prefix(&asked.replace('%', "%25")) else { continue };
+            let next = stripped(&path, &proxy.strip_prefix);
+            if find(routes, next) == Some(at) {
+                let message = format_args!(
+                    "this leads to itself: `{asked}` to `{address}`, which is listened on here \
+                     and has the same route"
+                );
+                reader.mistake(span.clone(), message);
+            }
+        }
+    }
+}
+
+/// Where a server is, as far as its address alone tells.
+fn place(address: &Address) -> Option<SocketAddr> {
+    match address {
+        Address::Tcp(address) => Some(*address),
+        Address::Name { host, port } if host.trim_end_matches('.') == "localhost" => {
+            Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), *port))
+        }
+        Address::Name { .. } | Address::Unix(_) => None,
+    }
+}
+
+/// The one of our own addresses that a server is at.
+pub(crate) fn listener(address: &Address, listened: &[SocketAddr]) -> Option<SocketAddr> {
+    let address = place(address)?;
+    let is_it = |own: &&SocketAddr| {
+        let is_all = own.ip().is_unspecified()
+            && own.is_ipv4() == address.is_ipv4()
+            && (address.ip().is_loopback() || address.ip().is_unspecified());
+        own.port() == address.port() && (own.ip() == address.ip() || is_all)
+    };
+    listened.iter().find(is_it).copied()
+}
+
+/// Whether a request that a site passes on to us at `address` comes to it again,
+/// as far as is certain.
+fn is_again(site: &ReadSite, proxy: &Proxy, address: &Address) -> bool {
+    let Some(place) = place(address) else { return false };
+    let is_reached = !site.has_listen
+        || site.listen.iter().any(|own| {
+            let own = own.get_ref();
+            own.port() == place.port() && (own.ip() == place.ip() || own.ip().is_unspecified())
+        });
+    let is_named = |name: &str| {
+        let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
+        site.hosts.iter().any(|host| *host.get_ref() == Host::Name(name.to_owned()))
+    };
+    is_reached
+        && match &proxy.host {
+            HostRule::Preserve => true,
+            HostRule::Upstream => is_named(&address.to_string()),
+            HostRule::Fixed(name) => is_named(name),
+        }
+}
+
+/// A path without what its route takes off.
+fn stripped<'a>(path: &'a [u8], strip: &[u8]) -> &'a [u8] {
+    let rest = path.strip_prefix(strip).unwrap_or(path);
+    match strip {
+        [] => rest,
+        _ => rest.strip_prefix(b"/").unwrap_or(rest),
+    }
 }
 
 #[cfg(test)]

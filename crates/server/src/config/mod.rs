@@ -6,21 +6,27 @@
 //! make of them what `model` has; `reach`, `loops` and `suffixes` look at
 //! what sites and routes are to each other. Each notes what is wrong and goes on.
 
+pub(crate) mod address;
 mod answers;
 mod files;
 mod host;
 mod loops;
+mod memory;
 mod mistakes;
 mod model;
 pub(crate) mod parse;
+pub(crate) mod pools;
+pub(crate) mod proxy;
 mod reach;
 mod rules;
 mod schema;
 mod site;
 mod source;
+pub(crate) mod spool;
 mod suffixes;
 mod table;
 mod top;
+mod upstreams;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -28,6 +34,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use sluicegate_http::Limits;
@@ -37,9 +44,11 @@ use self::mistakes::{Mistake, Mistakes};
 use self::source::Source;
 use self::table::{Reader, Table};
 
+pub(crate) use self::loops::listener;
 pub(crate) use self::model::{
-    Access, AccessLog, Action, Config, HeaderRules, Host, LogFormat, LogTo, Match, Redirect, Route,
-    Site,
+    Access, AccessLog, Action, Address, Balance, Config, Ejection, ForwardedRule, HeaderRules,
+    Health, Host, HostRule, LogFormat, LogTo, Match, Pool, Proxy, ProxyProtocol, Redirect,
+    RequestBodyRule, Route, Server, Site, spool as spool_options,
 };
 
 /// The address that is listened on unless another one is named: this host alone.
@@ -103,8 +112,13 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// All mistakes together.
 fn understand(source: &Source<'_>, directory: &Path) -> Result<Config, Mistakes> {
     let (document, errors) = DeTable::parse_recoverable(source.text);
-    let reader =
-        Reader { source, directory, mistakes: RefCell::default(), roots: RefCell::default() };
+    let reader = Reader {
+        source,
+        directory,
+        mistakes: RefCell::default(),
+        roots: RefCell::default(),
+        spools: RefCell::default(),
+    };
     let config = document_of(&reader, &document);
     let mut mistakes = reader.mistakes.into_inner();
     let syntax = syntax_mistakes(source, &errors);
@@ -161,6 +175,9 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
     let admin = top::admin(reader, &table);
     let (strategy, locality) = top::send(reader, &table);
     let (limits, drain) = top::limits(reader, &table);
+    let (spool_budget, spools) = spool::top(reader, &table);
+    let spools = Arc::new(spools);
+    let pools = pools::pools(reader, &table);
     let tables = match table.get("site") {
         Some(item) => item.tables(reader, &schema::SITE),
         None => {
@@ -168,7 +185,7 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
             Vec::new()
         }
     };
-    let sites: Vec<_> = tables.iter().map(|table| site::site(reader, table)).collect();
+    let sites: Vec<_> = tables.iter().map(|table| site::site(reader, table, &spools)).collect();
     let is_default_address = listen.is_none() && sites.iter().all(|site| !site.has_listen);
     if is_default_address && let Ok(default) = LISTEN.parse::<SocketAddr>() {
         addresses.push(toml::Spanned::new(0..0, default));
@@ -178,7 +195,10 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
         reach::idle_addresses(reader, &addresses, &sites);
     }
     reach::doubled_sites(reader, &sites);
+    let pools = upstreams::pools(reader, pools, &sites);
+    loops::proxies(reader, &listened, &sites, &pools);
     for site in &sites {
+        upstreams::internal_routes(reader, site);
         reach::routes(reader, site);
         loops::redirects(reader, site);
         suffixes::ways_around(reader, site);
@@ -195,6 +215,9 @@ fn document_of(reader: &Reader<'_>, document: &toml::Spanned<DeTable<'_>>) -> Co
         locality,
         limits,
         drain,
+        pools,
+        spool_budget,
+        proxy_protocol_from: top::proxy_protocol_from(reader, &table),
         sites: sites.into_iter().map(site::ReadSite::finish).collect(),
     }
 }

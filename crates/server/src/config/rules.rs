@@ -100,11 +100,21 @@ fn networks<'a>(
 }
 
 fn add(reader: &Reader<'_>, item: &Item<'_>) -> Vec<(String, String)> {
+    let example = "a table, such as { \"X-Frame-Options\" = \"DENY\" }";
+    fields(reader, item, example, &|span, text| name(reader, span, text))
+}
+
+/// Names and values of a table, those of them that may be there.
+pub(super) fn fields(
+    reader: &Reader<'_>,
+    item: &Item<'_>,
+    example: &str,
+    is_name: &dyn Fn(Range<usize>, &str) -> bool,
+) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
     let mut names = HashSet::new();
-    let example = "a table, such as { \"X-Frame-Options\" = \"DENY\" }";
     for item in item.entries(reader, example).iter().flatten() {
-        let is_named = name(reader, item.key_span(), item.name);
+        let is_named = is_name(item.key_span(), item.name);
         if is_named && !names.insert(item.name.to_ascii_lowercase()) {
             let message = format_args!("`{}` is here twice; expected a list of values", item.name);
             reader.mistake(item.key_span(), message);

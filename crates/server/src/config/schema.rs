@@ -19,12 +19,15 @@ pub(super) static TOP: Schema = Schema {
         "user",
         "admin",
         "access_log",
+        "proxy_protocol_from",
         "send",
+        "spool",
         "timeouts",
         "limits",
+        "pool",
         "site",
     ],
-    later: &["pool", "spool"],
+    later: &[],
 };
 
 pub(super) static ACCESS_LOG: Schema =
@@ -32,6 +35,48 @@ pub(super) static ACCESS_LOG: Schema =
 
 pub(super) static SEND: Schema =
     Schema { name: "`[send]`", keys: &["strategy", "locality", "trusted_remote"], later: &[] };
+
+/// For all spools together, and what a route's own does not say.
+pub(super) static SPOOL: Schema = Schema {
+    name: "`[spool]`",
+    keys: &["memory_budget", "memory", "disk", "directory", "pipes", "memory_ring", "unit"],
+    later: &[],
+};
+
+pub(super) static POOL: Schema = Schema {
+    name: "`[pool.NAME]`",
+    keys: &[
+        "servers",
+        "balance",
+        "keep_alive",
+        "idle",
+        "requests_per_connection",
+        "connect",
+        "queue",
+        "queue_timeout",
+        "health",
+        "ejection",
+        "proxy_protocol",
+        "resolver",
+    ],
+    later: &[],
+};
+
+/// A server of a pool, where it is not its address alone.
+pub(super) static SERVER: Schema = Schema {
+    name: "a server of `servers`",
+    keys: &["address", "weight", "max_connections", "backup"],
+    later: &[],
+};
+
+pub(super) static HEALTH: Schema = Schema {
+    name: "`health`",
+    keys: &["path", "host", "interval", "timeout", "status", "fails", "passes"],
+    later: &[],
+};
+
+pub(super) static EJECTION: Schema =
+    Schema { name: "`ejection`", keys: &["failures", "pause", "slow_start"], later: &[] };
 
 pub(super) static TIMEOUTS: Schema =
     Schema { name: "`[timeouts]`", keys: &["head", "idle", "send", "body", "drain"], later: &[] };
@@ -54,18 +99,20 @@ pub(super) static ROUTE: Schema = Schema {
         "path",
         "match",
         "files",
+        "proxy",
         "redirect",
         "respond",
+        "internal",
         "add_headers",
         "remove_headers",
         "allow",
         "deny",
     ],
-    later: &["proxy", "fastcgi", "template"],
+    later: &["fastcgi", "template"],
 };
 
 /// What a route does; exactly one of them is given.
-pub(super) const ACTIONS: [&str; 3] = ["files", "redirect", "respond"];
+pub(super) const ACTIONS: [&str; 4] = ["files", "proxy", "redirect", "respond"];
 
 pub(super) static FILES: Schema = Schema {
     name: "`files`",
@@ -86,6 +133,36 @@ pub(super) static FILES: Schema = Schema {
     later: &[],
 };
 
+pub(super) static PROXY: Schema = Schema {
+    name: "`proxy`",
+    keys: &[
+        "pool",
+        "url",
+        "strip_prefix",
+        "host",
+        "set_headers",
+        "remove_headers",
+        "forwarded",
+        "spool",
+        "request_body",
+        "buffer",
+        "body_limit",
+        "head_timeout",
+        "read_timeout",
+        "retries",
+        "accel",
+        "upgrade",
+    ],
+    later: &[],
+};
+
+/// Of a route; what is not said is `[spool]`'s.
+pub(super) static ROUTE_SPOOL: Schema = Schema {
+    name: "`spool`",
+    keys: &["memory", "disk", "directory", "pipes", "memory_ring", "unit"],
+    later: &[],
+};
+
 pub(super) static REDIRECT: Schema =
     Schema { name: "`redirect`", keys: &["to", "status"], later: &[] };
 
@@ -93,11 +170,28 @@ pub(super) static RESPOND: Schema =
     Schema { name: "`respond`", keys: &["status", "text", "type"], later: &[] };
 
 /// All of them.
-pub(super) static ALL: [&Schema; 10] =
-    [&TOP, &ACCESS_LOG, &SEND, &TIMEOUTS, &LIMITS, &SITE, &ROUTE, &FILES, &REDIRECT, &RESPOND];
+pub(super) static ALL: [&Schema; 17] = [
+    &TOP,
+    &ACCESS_LOG,
+    &SEND,
+    &SPOOL,
+    &TIMEOUTS,
+    &LIMITS,
+    &POOL,
+    &SERVER,
+    &HEALTH,
+    &EJECTION,
+    &SITE,
+    &ROUTE,
+    &FILES,
+    &PROXY,
+    &ROUTE_SPOOL,
+    &REDIRECT,
+    &RESPOND,
+];
 
 /// What those who come from nginx write, and what it is here.
-pub(super) static FOREIGN: [(&str, &str); 12] = [
+pub(super) static FOREIGN: [(&str, &str); 30] = [
     ("server", "site"),
     ("server_name", "hosts"),
     ("location", "route"),
@@ -110,4 +204,22 @@ pub(super) static FOREIGN: [(&str, &str); 12] = [
     ("expires", "cache_control"),
     ("gzip_static", "precompressed"),
     ("disable_symlinks", "symlinks"),
+    ("upstream", "pool"),
+    ("set_real_ip_from", "proxy_protocol_from"),
+    ("proxy_pass", "proxy"),
+    ("server", "servers"),
+    ("max_conns", "max_connections"),
+    ("keepalive", "keep_alive"),
+    ("keepalive_requests", "requests_per_connection"),
+    ("keepalive_timeout", "idle"),
+    ("max_fails", "ejection"),
+    ("fail_timeout", "pause"),
+    ("proxy_connect_timeout", "connect"),
+    ("proxy_set_header", "set_headers"),
+    ("proxy_read_timeout", "read_timeout"),
+    ("proxy_buffering", "spool"),
+    ("proxy_max_temp_file_size", "disk"),
+    ("proxy_temp_path", "directory"),
+    ("proxy_request_buffering", "request_body"),
+    ("client_max_body_size", "body_limit"),
 ];

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
+use sluicegate::SpoolOptions;
 use toml::Spanned;
 
 use super::answers;
@@ -11,6 +13,7 @@ use super::host::host;
 use super::mistakes::listed;
 use super::model::{Action, Host, Match, Route, Site};
 use super::parse;
+use super::proxy::{self, Asked};
 use super::rules::Rules;
 use super::schema::{ACTIONS, ROUTE};
 use super::table::{Item, Reader, Table};
@@ -37,6 +40,10 @@ pub(super) struct ReadRoute {
     pub(super) matches: Match,
     /// Where it leads to, if it is a redirect.
     pub(super) redirect: Option<(String, Range<usize>)>,
+    /// Which pool it asks, if it is a proxy.
+    pub(super) asked: Option<Asked>,
+    /// Where it says that it is internal.
+    pub(super) internal: Option<Range<usize>>,
     /// Whether it says itself who may ask.
     pub(super) has_access: bool,
     /// The whole of it, unless there is a mistake in the rest.
@@ -53,7 +60,7 @@ impl ReadSite {
     }
 }
 
-pub(super) fn site(reader: &Reader<'_>, table: &Table<'_>) -> ReadSite {
+pub(super) fn site(reader: &Reader<'_>, table: &Table<'_>, spools: &Arc<SpoolOptions>) -> ReadSite {
     let mut hosts: Vec<Spanned<Host>> = Vec::new();
     let given = table.get("hosts");
     if let Some(item) = given {
@@ -82,27 +89,36 @@ pub(super) fn site(reader: &Reader<'_>, table: &Table<'_>) -> ReadSite {
         has_hosts: given.is_some(),
         listen: listen.map(|item| top::listen(reader, &item)).unwrap_or_default(),
         has_listen: listen.is_some(),
-        routes: routes.iter().filter_map(|table| route(reader, table, &rules)).collect(),
+        routes: routes.iter().filter_map(|table| route(reader, table, &rules, spools)).collect(),
     }
 }
 
-fn route(reader: &Reader<'_>, table: &Table<'_>, site: &Rules) -> Option<ReadRoute> {
+fn route(
+    reader: &Reader<'_>,
+    table: &Table<'_>,
+    site: &Rules,
+    spools: &Arc<SpoolOptions>,
+) -> Option<ReadRoute> {
     let found = matches(reader, table);
     let rules = Rules::read(reader, table);
     let has_access = rules.has_access();
     let (headers, access) = rules.within(site);
-    let mut redirect = None;
-    let action = action(reader, table, found.as_ref().map(|(_, it)| it), &mut redirect);
+    let internal = table.get("internal");
+    let is_internal = internal.and_then(|item| item.boolean(reader)).unwrap_or(false);
+    let mut to = To { spools, redirect: None, asked: None };
+    let action = action(reader, table, found.as_ref().map(|(_, it)| it), &mut to);
     let (item, matches) = found?;
     let line = reader.line(table.span.start);
     Some(ReadRoute {
         span: item.span(),
         text: item.value().as_str().unwrap_or_default().to_owned(),
-        redirect,
+        redirect: to.redirect,
+        asked: to.asked,
+        internal: internal.filter(|_| is_internal).map(|item| item.span()),
         has_access,
         route: action.map(|action| {
             let matches = matches.clone();
-            Route { matches, headers, access, action, line }
+            Route { matches, headers, access, action, internal: is_internal, line }
         }),
         matches,
     })
@@ -162,12 +178,19 @@ fn suffix(text: &str) -> Result<Vec<u8>, String> {
     Ok(suffix.as_bytes().to_vec())
 }
 
+/// What a route leads to, with its place, and what it needs of the top level.
+struct To<'a> {
+    spools: &'a Arc<SpoolOptions>,
+    redirect: Option<(String, Range<usize>)>,
+    asked: Option<Asked>,
+}
+
 /// What a route does.
 fn action(
     reader: &Reader<'_>,
     table: &Table<'_>,
     matches: Option<&Match>,
-    redirect: &mut Option<(String, Range<usize>)>,
+    to: &mut To<'_>,
 ) -> Option<Action> {
     let given: Vec<Item<'_>> = ACTIONS.into_iter().filter_map(|key| table.get(key)).collect();
     let [item] = given.as_slice() else {
@@ -191,7 +214,8 @@ fn action(
     };
     match item.name {
         "files" => files::files(reader, item, matches),
-        "redirect" => answers::redirect(reader, item, redirect),
+        "proxy" => proxy::proxy(reader, item, matches, to.spools, &mut to.asked),
+        "redirect" => answers::redirect(reader, item, &mut to.redirect),
         _ => answers::respond(reader, item),
     }
 }

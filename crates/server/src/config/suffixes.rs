@@ -33,19 +33,24 @@ fn suffix(route: &ReadRoute) -> Option<&[u8]> {
 /// Files by their end that are beneath a prefix for some clients alone.
 fn around_prefixes(reader: &Reader<'_>, site: &ReadSite) {
     let is_restricted = |route: &&ReadRoute| {
-        let restricts = |whole: &Route| !is_for_everybody(&whole.access);
-        suffix(route).is_none() && route.has_access && route.route.as_ref().is_some_and(restricts)
+        let restricts = |whole: &Route| route.has_access && !is_for_everybody(&whole.access);
+        // What is internal is for no client at all.
+        suffix(route).is_none()
+            && (route.internal.is_some() || route.route.as_ref().is_some_and(restricts))
     };
     let Some(restricted) = site.routes.iter().find(is_restricted) else { return };
     for route in site.routes.iter().filter(|route| suffix(route).is_some() && !route.has_access) {
         // What is the same for every path tells nothing of what is there.
         let serves = |whole: &Route| matches!(whole.action, Action::Files { .. });
-        if route.route.as_ref().is_some_and(serves) {
+        if route.internal.is_none() && route.route.as_ref().is_some_and(serves) {
+            let (text, line) = (quoted(&restricted.text), reader.line(restricted.span.start));
+            let (what, expected) = match restricted.internal {
+                Some(_) => ("though it is `internal`", "`internal = true`, `allow` or `deny` here"),
+                None => ("without its `allow` and `deny`", "`allow` or `deny` here, too"),
+            };
             let message = format_args!(
-                "paths of {} (line {}) come here without its `allow` and `deny`; expected \
-                 `allow` or `deny` here, too (`allow = [\"all\"]` for everybody)",
-                quoted(&restricted.text),
-                reader.line(restricted.span.start)
+                "paths of {text} (line {line}) come here {what}; expected {expected} \
+                 (`allow = [\"all\"]` for everybody)"
             );
             reader.mistake(route.span.clone(), message);
         }

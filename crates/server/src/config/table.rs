@@ -25,6 +25,8 @@ pub(super) struct Reader<'a> {
     pub(super) mistakes: RefCell<Vec<Mistake>>,
     /// Directories that were looked at, and whether they can be opened.
     pub(super) roots: RefCell<HashMap<PathBuf, bool>>,
+    /// Directories for rings, and what is wrong with them.
+    pub(super) spools: RefCell<HashMap<PathBuf, Result<(), String>>>,
 }
 
 impl Reader<'_> {
@@ -262,13 +264,16 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// A number of bytes with its unit.
+    /// A number of bytes with its unit, which nothing has no need of.
     pub(super) fn size(
         &self,
         reader: &Reader<'_>,
         range: RangeInclusive<ByteSize>,
     ) -> Option<ByteSize> {
         if let DeValue::Integer(number) = self.value() {
+            if number.as_str() == "0" && range.contains(&ByteSize(0)) {
+                return Some(ByteSize(0));
+            }
             let reason =
                 format!("expected a string with a unit, such as \"{number}B\" or \"24KiB\"");
             self.wrong(reader, &number.to_string(), &reason);

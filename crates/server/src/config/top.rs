@@ -1,6 +1,6 @@
 //! The top level of a configuration, and its small tables.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use super::{LISTEN, parse};
 use crate::serve::DRAIN;
 
 /// Times for a peer: less would cut off honest ones, more is none.
-const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
+pub(super) const PATIENCE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_hours(24);
 
 /// Addresses to listen on; `None` where nothing, or nothing right, is said.
 pub(super) fn listen<'a>(reader: &Reader<'_>, item: &Item<'a>) -> Vec<Spanned<SocketAddr>> {
@@ -110,6 +111,19 @@ pub(super) fn send(reader: &Reader<'_>, top: &Table<'_>) -> (Strategy, LocalityR
         rule.trusted_remote = list.iter().flatten().filter_map(network).collect();
     }
     (strategy, rule)
+}
+
+/// Networks whose connections begin by telling who the client is.
+pub(super) fn proxy_protocol_from(reader: &Reader<'_>, top: &Table<'_>) -> Vec<(IpAddr, u8)> {
+    let Some(item) = top.get("proxy_protocol_from") else { return Vec::new() };
+    let expected = "a list of networks, such as [\"10.0.0.0/8\"]";
+    let list = item.list(reader, expected);
+    let network = |item: &Item<'_>| {
+        let expected = "a network, such as \"10.0.0.0/8\"";
+        let network = item.parsed(reader, expected, parse::network)?;
+        Some((network.addr(), network.prefix_len()))
+    };
+    list.iter().flatten().filter_map(network).collect()
 }
 
 /// What a connection may cost, and how long open ones may take at the end.

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sluicegate::file::{Access, Links, Root, stamp};
-use sluicegate::os::probe::{cachestat, magic, sendfile, unnamed_file};
+use sluicegate::os::probe::{cachestat, magic, room, sendfile, unnamed_file};
 
 use super::check::{Check, Topic, Verdict};
 use super::pair::Pair;
+use super::text;
 
 /// Names that are looked at to find a file.
 const NAMES: usize = 1000;
@@ -28,6 +29,7 @@ pub(super) fn checks(path: &Path) -> Result<Vec<Check>> {
         by_sendfile(file.as_ref()),
         residency(file.as_ref()),
         unnamed(path),
+        free(path),
         change_times(path),
     ];
     let subject = path.display().to_string();
@@ -83,7 +85,7 @@ const KINDS: [(u32, &str, Nature); 22] = [
     (0xef53, "ext2, ext3 or ext4", Nature::Local),
     (0x5846_5342, "xfs", Nature::Local),
     (0x9123_683e, "btrfs", Nature::Local),
-    (0x0102_1994, "tmpfs", Nature::Local),
+    (TMPFS, "tmpfs", Nature::Local),
     (0x8584_58f6, "ramfs", Nature::Local),
     (0x794c_7630, "overlay", Nature::Local),
     (0xf2f5_2010, "f2fs", Nature::Local),
@@ -208,6 +210,27 @@ fn unnamed(path: &Path) -> Check {
             .found(Verdict::CouldBeBetter, "this file system has none")
             .change("Put rings of files on ext4, xfs, btrfs or tmpfs."),
         Err(error) => check.found(Verdict::Information, format!("not for this user: {error}")),
+    }
+}
+
+/// `<linux/magic.h>`.
+const TMPFS: u32 = 0x0102_1994;
+
+fn free(path: &Path) -> Check {
+    let check = check(
+        "directory.room",
+        "room on the file system",
+        "A ring on disk (`disk` of a spool) takes all of its room when it is made, for each answer \
+         that needs one. On tmpfs that is memory, which no budget of ours counts.",
+    );
+    let is_memory = magic(path).is_ok_and(|magic| magic == TMPFS);
+    match room(path) {
+        Ok(bytes) => {
+            let memory = if is_memory { ", of memory" } else { "" };
+            let value = format!("{}{memory}", text::bytes(bytes));
+            check.found(Verdict::Information, value).figure("bytes", bytes)
+        }
+        Err(error) => check.found(Verdict::NotKnown, format!("not told: {error}")),
     }
 }
 

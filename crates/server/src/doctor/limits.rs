@@ -1,6 +1,6 @@
 //! What this user and this process may have.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use sluicegate::os::probe::{descriptors, try_bind};
 
 use super::check::{Check, Topic, Verdict};
 use super::text;
+use crate::config::spool;
 
 /// A connection takes one, its file another.
 const ENOUGH: u64 = 65_536;
@@ -18,7 +19,7 @@ const BIND_SERVICE: u32 = 10;
 const MIB: u64 = 1024 * 1024;
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![open_descriptors(), open_files(), low_ports(), commitment(), control_group()]
+    vec![open_descriptors(), open_files(), low_ports(), commitment(), control_group(), spools()]
 }
 
 fn check(name: &'static str, title: &str, why: &'static str) -> Check {
@@ -152,12 +153,10 @@ fn control_group() -> Check {
          Where it is short, files are read from the disk again and again, and connections slow \
          down.",
     );
-    let groups = match text::read("/proc/self/cgroup") {
-        Ok(groups) => groups,
+    let (limit, place) = match memory_limit() {
+        Ok(Some(found)) => found,
+        Ok(None) => return check.found(Verdict::Good, "no limit").figure("bytes", None::<u64>),
         Err(error) => return check.found(Verdict::NotKnown, format!("/proc/self/cgroup: {error}")),
-    };
-    let Some((limit, place)) = smallest_limit(&groups, Path::new("/sys/fs/cgroup")) else {
-        return check.found(Verdict::Good, "no limit").figure("bytes", None::<u64>);
     };
     let check = check.figure("bytes", limit);
     if limit >= 256 * MIB {
@@ -166,6 +165,29 @@ fn control_group() -> Check {
     check
         .found(Verdict::CouldBeBetter, format!("{} (in {})", text::bytes(limit), place.display()))
         .change("Give it more: `MemoryMax=` of the systemd unit, or `--memory` of the container.")
+}
+
+/// The smallest limit of memory that a control group of this process has, and the
+/// file that says it.
+///
+/// # Errors
+/// `/proc` is not there.
+pub(crate) fn memory_limit() -> io::Result<Option<(u64, PathBuf)>> {
+    let groups = text::read("/proc/self/cgroup")?;
+    Ok(smallest_limit(&groups, Path::new("/sys/fs/cgroup")))
+}
+
+fn spools() -> Check {
+    let check = check(
+        "limits.spool_budget",
+        "memory of spools",
+        "What clients have not taken yet of answers from upstreams waits in so much memory at \
+         most, a quarter of what there is: up to 64 MiB of each answer, so that its upstream is \
+         free. Beyond that upstreams wait. `memory_budget` of `[spool]` says it otherwise.",
+    );
+    let budget = spool::default_budget();
+    let value = format!("{}, for {} answers of 64 MiB", text::bytes(budget), budget / (64 * MIB));
+    check.found(Verdict::Information, value).figure("bytes", budget)
 }
 
 /// Control groups that are nested deeper are not looked at.

@@ -24,6 +24,7 @@ use std::io::{IsTerminal, Write};
 use anyhow::{Context, Result, bail};
 
 use self::check::Check;
+pub(crate) use self::limits::memory_limit;
 pub(crate) use self::options::Options;
 
 /// Probes everything, and prints what was found.

@@ -101,7 +101,7 @@ fn by_splice() -> Check {
         Err(error) => return check.not_tried(&error),
     };
     let tried = || {
-        let mut pipe = Pipe::new(CONTENT)?;
+        let pipe = Pipe::new(CONTENT)?;
         pipe.fill_from_file(content.as_fd(), 0, CONTENT)?;
         pipe.drain_to_socket(pair.ours.as_fd(), CONTENT, false)?;
         content.arrives(&pair)

@@ -57,7 +57,7 @@ impl Files<'_> {
     ) -> Response {
         let response = match head.method() {
             Method::Get | Method::Head => match place {
-                Ok(place) => self.find(&place, head),
+                Ok(place) => return self.give(&place, head),
                 Err(error) => Response::status_page(error.status()),
             },
             Method::Options => allow(Response::new(204)),
@@ -66,10 +66,12 @@ impl Files<'_> {
             Method::Other => Response::status_page(501),
             _ => allow(Response::status_page(405)),
         };
-        if self.directory.options.error_pages.is_empty() {
-            return response;
-        }
         self.with_own_page(response)
+    }
+
+    /// Answers with what is at `place`, whatever the method.
+    pub(crate) fn give(&self, place: &Place<'_>, head: &RequestHead) -> Response {
+        self.with_own_page(self.find(place, head))
     }
 
     /// A page with `status`.
@@ -79,6 +81,9 @@ impl Files<'_> {
 
     /// An operator's page in place of ours.
     fn with_own_page(&self, response: Response) -> Response {
+        if self.directory.options.error_pages.is_empty() {
+            return response;
+        }
         let Some(page) = self.directory.options.error_page(response.status()) else {
             return response;
         };

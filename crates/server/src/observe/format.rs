@@ -5,6 +5,7 @@ mod address;
 mod combined;
 mod escape;
 mod json;
+mod relayed;
 mod time;
 
 use sluicegate_http::Answered;

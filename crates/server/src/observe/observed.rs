@@ -85,11 +85,12 @@ impl<H: Handler> Handler for Observed<H> {
 /// How a failure is counted.
 fn ended(failure: &Failure) -> Option<Ended> {
     Some(match failure {
-        Failure::Offence(_) => Ended::Offence,
+        Failure::Offence(_) | Failure::Upload(_) => Ended::Offence,
         // Taken from a reader that was too slow for the others.
         Failure::Unread | Failure::Send(SendError::CutLoose) => Ended::Unread,
         Failure::Gone => Ended::Gone,
         Failure::Receive(_) | Failure::Send(SendError::Connection(_)) => Ended::Network,
+        Failure::Relay(_) => Ended::Upstream,
         Failure::Send(SendError::File(_)) | Failure::Body(_) => Ended::Ours,
         _ => return None,
     })

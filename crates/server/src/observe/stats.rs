@@ -6,10 +6,14 @@ use std::time::SystemTime;
 
 use sluicegate::SendContext;
 
+use super::relays::{RelayStats, Relayed};
+
 /// What the workers count, each for itself, and anybody reads.
 #[derive(Debug)]
 pub(crate) struct Stats {
     workers: Vec<WorkerStats>,
+    /// Each for one worker, which has it to itself but for who looks.
+    relays: Vec<Arc<RelayStats>>,
     /// Where sockets count their bytes by way.
     pub(crate) context: Arc<SendContext>,
     pub(crate) started: SystemTime,
@@ -46,13 +50,25 @@ pub(crate) enum Ended {
     Network,
     /// A file changed or could not be read, or a body's source failed.
     Ours,
+    /// An upstream failed or ended in the middle of an answer.
+    Upstream,
     /// Nothing was left to serve it with: descriptors, memory.
     Exhausted,
+    /// It did not begin with the PROXY header that it was to begin with.
+    Stranger,
 }
 
 impl Ended {
-    pub(crate) const ALL: [Ended; 6] =
-        [Ended::Offence, Ended::Unread, Ended::Gone, Ended::Network, Ended::Ours, Ended::Exhausted];
+    pub(crate) const ALL: [Ended; 8] = [
+        Ended::Offence,
+        Ended::Unread,
+        Ended::Gone,
+        Ended::Network,
+        Ended::Ours,
+        Ended::Upstream,
+        Ended::Exhausted,
+        Ended::Stranger,
+    ];
 
     /// What it means, for people.
     pub(crate) fn meaning(self) -> &'static str {
@@ -62,7 +78,9 @@ impl Ended {
             Ended::Gone => "the client was gone before its answer was ready",
             Ended::Network => "receiving or sending failed",
             Ended::Ours => "a file changed or could not be read",
+            Ended::Upstream => "an upstream failed in the middle of its answer",
             Ended::Exhausted => "descriptors or memory had run out",
+            Ended::Stranger => "it did not begin with a PROXY header",
         }
     }
 
@@ -74,7 +92,9 @@ impl Ended {
             Ended::Gone => "gone",
             Ended::Network => "network",
             Ended::Ours => "ours",
+            Ended::Upstream => "upstream",
             Ended::Exhausted => "exhausted",
+            Ended::Stranger => "proxy_header",
         }
     }
 }
@@ -119,6 +139,7 @@ impl Stats {
     pub(crate) fn new(workers: usize, context: Arc<SendContext>) -> Arc<Self> {
         Arc::new(Stats {
             workers: (0..workers).map(|_| WorkerStats::default()).collect(),
+            relays: (0..workers).map(|_| Arc::default()).collect(),
             context,
             started: SystemTime::now(),
             reloads: AtomicU64::new(0),
@@ -135,6 +156,16 @@ impl Stats {
     /// The counts of one worker.
     pub(crate) fn worker(&self, number: usize) -> &WorkerStats {
         &self.workers[number]
+    }
+
+    /// Where one worker counts what it relays.
+    pub(crate) fn relays(&self, number: usize) -> &Arc<RelayStats> {
+        &self.relays[number]
+    }
+
+    /// What was relayed by all workers.
+    pub(crate) fn relayed(&self) -> Relayed {
+        Relayed::of(self.relays.iter().map(|relays| &**relays))
     }
 
     fn sum(&self, count: impl Fn(&WorkerStats) -> &AtomicU64) -> u64 {

@@ -155,6 +155,7 @@ impl<S: Subject> Control<S> {
         self.plan.take_over(plan);
         drop(before);
         self.state.reloaded(&bound);
+        subject.begin();
         drop(self.newest.replace(subject, bound, self.plan.limits.clone()));
         for bound in &gone {
             bound.end.begin();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use sluicegate::Reactor;
 use sluicegate_http::{Answered, Failure, Handler, Limits, Observe, Request, Response};
 
 use super::Subject;
@@ -108,6 +109,7 @@ pub(super) struct Latest<S: Subject> {
     newest: Arc<Newest<S>>,
     stats: Arc<Stats>,
     worker: usize,
+    reactor: Reactor,
     /// The generation that `handler` is meant to be of.
     seen: Cell<u64>,
     handler: RefCell<Rc<S::Handler>>,
@@ -121,10 +123,13 @@ impl<S: Subject> Latest<S> {
         generation: &Generation<S>,
         worker: usize,
         stats: Arc<Stats>,
+        reactor: Reactor,
     ) -> io::Result<Rc<Self>> {
-        let handler = RefCell::new(Rc::new(generation.subject.worker(worker, &stats, None)?));
+        let handler = generation.subject.worker(worker, &stats, &reactor, None)?;
+        let handler = RefCell::new(Rc::new(handler));
         let seen = Cell::new(generation.number);
-        Ok(Rc::new(Latest { newest, stats, worker, seen, handler, is_behind: Cell::new(false) }))
+        let is_behind = Cell::new(false);
+        Ok(Rc::new(Latest { newest, stats, worker, reactor, seen, handler, is_behind }))
     }
 
     fn handler(&self) -> Rc<S::Handler> {
@@ -140,7 +145,7 @@ impl<S: Subject> Latest<S> {
         let newest = self.newest.get();
         self.seen.set(newest.number);
         let before = Rc::clone(&self.handler.borrow());
-        let made = newest.subject.worker(self.worker, &self.stats, Some(&before));
+        let made = newest.subject.worker(self.worker, &self.stats, &self.reactor, Some(&before));
         self.is_behind.set(made.is_err());
         match made {
             // Dropped after the borrow: it may be large.

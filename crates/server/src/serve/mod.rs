@@ -9,6 +9,7 @@ mod bound;
 mod control;
 mod generation;
 mod inherit;
+mod introduced;
 mod notify;
 mod privileges;
 mod reserve;
@@ -28,8 +29,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use sluicegate::os::{Signal, Signals, raise_descriptors};
-use sluicegate::{LocalityRule, SendContext, Strategy};
+use ipnet::IpNet;
+use sluicegate::os::{Signal, Signals, ignore_file_size, raise_descriptors};
+use sluicegate::{LocalityRule, Reactor, SendContext, Strategy};
 use sluicegate_http::{Handler, Limits};
 
 use self::balance::Balance;
@@ -80,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) admin: Option<SocketAddr>,
     /// Where a line for each request goes, if anywhere.
     pub(crate) access_log: Option<AccessLog>,
+    /// Bytes that all spools together may hold in memory.
+    pub(crate) spool_budget: u64,
 }
 
 impl Plan {
@@ -96,6 +100,7 @@ impl Plan {
             ("`workers`", self.workers != new.workers),
             ("`user`", self.user != new.user),
             ("`admin`", self.admin != new.admin),
+            ("`memory_budget` of `[spool]`", self.spool_budget != new.spool_budget),
             ("`send`", self.strategy != new.strategy || self.locality != new.locality),
         ];
         all.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
@@ -127,6 +132,7 @@ pub(crate) trait Subject: Send + Sync + 'static {
         &self,
         number: usize,
         stats: &Arc<Stats>,
+        reactor: &Reactor,
         before: Option<&Self::Handler>,
     ) -> io::Result<Self::Handler>;
 
@@ -135,6 +141,16 @@ pub(crate) trait Subject: Send + Sync + 'static {
     fn needs_local(&self) -> bool {
         false
     }
+
+    /// Networks whose connections begin by telling whose they are (the PROXY
+    /// protocol).
+    fn introducers(&self) -> &[IpNet] {
+        &[]
+    }
+
+    /// It is what is served from now on: the plan that came with it has been
+    /// carried out.
+    fn begin(&self) {}
 
     /// Opens log files by their names again, since somebody has moved them.
     ///
@@ -185,6 +201,8 @@ pub(crate) fn prepare(reloads: bool) -> Result<Prepared> {
     let mut signals = vec![Signal::Terminate, Signal::Interrupt, Signal::User1, Signal::User2];
     signals.extend(reloads.then_some(Signal::Hangup));
     let signals = Signals::listen(&signals).context("cannot listen for signals")?;
+    // What a limit keeps from being written is handled as what a full disk does.
+    ignore_file_size().context("cannot ignore a signal")?;
     Ok(Prepared { program: Program::at_start(), signals })
 }
 

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,12 +11,14 @@ use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sluicegate::{Listener, Reactor, Socket, Spawner, Worker, os};
+use ipnet::IpNet;
+use sluicegate::{Listener, Reactor, Registration, Socket, Spawner, Worker, os};
 use sluicegate_http::{Endpoints, Handler, Limits, Service, serve_between};
 
 use super::balance::{Accepted, Balance, Counted};
 use super::bound::{Bound, contains};
 use super::generation::{Generation, Latest, Newest, Shared};
+use super::introduced::{Stranger, introduced};
 use super::reserve::{Reserve, Turned};
 use super::shutdown::Shutdown;
 use super::{Subject, canonical};
@@ -75,6 +78,8 @@ struct Here<S: Subject> {
     listening: RefCell<Vec<Arc<Bound>>>,
     /// Whether the subject wants to know our address where a listener has many.
     needs_local: Cell<bool>,
+    /// Whose connections begin by telling whose they are.
+    introducers: RefCell<Vec<IpNet>>,
     /// Tasks that may still bring connections.
     accepting: Rc<Cell<usize>>,
 }
@@ -86,7 +91,13 @@ impl<S: Subject> Start<S> {
         let worker = Worker::new()?;
         let first = self.newest.get();
         let stats = Arc::clone(&self.common.stats);
-        let latest = Latest::new(Arc::clone(&self.newest), &first, self.number, stats)?;
+        let latest = Latest::new(
+            Arc::clone(&self.newest),
+            &first,
+            self.number,
+            stats,
+            worker.reactor().clone(),
+        )?;
         let service = Rc::new(Service::new(Shared(Rc::clone(&latest)), first.limits.clone()));
         let here = Rc::new(Here {
             reactor: worker.reactor().clone(),
@@ -99,6 +110,7 @@ impl<S: Subject> Start<S> {
             limits: RefCell::new(first.limits.clone()),
             listening: RefCell::default(),
             needs_local: Cell::new(false),
+            introducers: RefCell::default(),
             accepting: Rc::default(),
         });
         here.take_up(&first)?;
@@ -148,6 +160,7 @@ impl<S: Subject> Here<S> {
     /// its limits. The listeners that are gone end by themselves.
     fn take_up(self: &Rc<Self>, generation: &Generation<S>) -> io::Result<()> {
         self.needs_local.set(generation.subject.needs_local());
+        self.introducers.replace(generation.subject.introducers().to_vec());
         let mut first_error = Ok(());
         let before = self.listening.take();
         for bound in &generation.bound {
@@ -179,7 +192,7 @@ impl<S: Subject> Here<S> {
             here.accept_all(&bound, &listener).await;
             drop((listener, bound, accepting));
         };
-        self.spawner.spawn(accept_all).detach();
+        self.spawner.start(accept_all);
     }
 
     /// Takes up each new generation.
@@ -275,12 +288,7 @@ impl<S: Subject> Here<S> {
         }
     }
 
-    fn accepted(
-        &self,
-        socket: std::os::fd::OwnedFd,
-        peer: Option<std::net::SocketAddr>,
-        bound: &Bound,
-    ) {
+    fn accepted(&self, socket: std::os::fd::OwnedFd, peer: Option<SocketAddr>, bound: &Bound) {
         let Some(socket) = self.common.reserve.admit(socket) else {
             self.common.stats.worker(self.number).ended(Ended::Exhausted);
             return;
@@ -292,7 +300,8 @@ impl<S: Subject> Here<S> {
         } else {
             None
         };
-        let endpoints = Endpoints { peer: peer.map(canonical), local: local.map(canonical) };
+        let endpoints =
+            Endpoints { peer: peer.map(canonical), local: local.map(canonical), balanced: None };
         let accepted = Accepted { socket, endpoints };
         if let Some((accepted, counted)) = self.common.balance.place(self.number, accepted) {
             self.start(accepted, counted);
@@ -341,12 +350,16 @@ impl<S: Subject> Here<S> {
         match Socket::with_context(socket, &self.reactor, context) {
             Ok(socket) => {
                 let service = Rc::clone(&self.service.borrow());
+                if self.is_introduced(&endpoints) {
+                    self.start_introduced(socket, endpoints, service, counted);
+                    return;
+                }
                 let serving = serve_between(socket, endpoints, service);
                 let serving = async move {
                     serving.await;
                     drop(counted);
                 };
-                self.spawner.spawn(serving).detach();
+                self.spawner.start(serving);
             }
             // The peer is gone already, or the kernel is out of memory for one
             // more watch: the connection closes.
@@ -357,19 +370,50 @@ impl<S: Subject> Here<S> {
         }
     }
 
+    fn is_introduced(&self, endpoints: &Endpoints) -> bool {
+        let introducers = self.introducers.borrow();
+        let by = |peer: SocketAddr| introducers.iter().any(|net| net.contains(&peer.ip()));
+        !introducers.is_empty() && endpoints.peer.is_some_and(by)
+    }
+
+    /// Serves a connection once it has told whose it is.
+    fn start_introduced(
+        &self,
+        mut socket: Socket<Registration>,
+        own: Endpoints,
+        service: Rc<Service<Shared<S>>>,
+        counted: Counted,
+    ) {
+        let (common, number) = (Arc::clone(&self.common), self.number);
+        let patience = self.limits.borrow().timeouts.head;
+        let serving = async move {
+            match introduced(&mut socket, own, patience, &common.shutdown).await {
+                Ok(endpoints) => serve_between(socket, endpoints, service).await,
+                Err(Stranger::Silent) => {}
+                Err(_) => common.stats.worker(number).ended(Ended::Stranger),
+            }
+            drop(counted);
+        };
+        self.spawner.start(serving);
+    }
+
     async fn drain(&self) {
         const LOOK: Duration = Duration::from_millis(5);
         self.listening.take();
-        for service in self.services.borrow().iter().filter_map(Weak::upgrade) {
-            service.drain();
-        }
+        let services = || {
+            let services = self.services.borrow();
+            services.iter().filter_map(Weak::upgrade).collect::<Vec<_>>()
+        };
+        services().iter().for_each(|service| service.drain());
         let millis = |value: &AtomicU64| Duration::from_millis(value.load(Ordering::Acquire));
         let begin = Instant::now();
         let (grace, drain) = (millis(&self.common.grace), millis(&self.common.drain));
         let open = || self.common.balance.open(self.number);
         while (self.accepting.get() > 0 || open() > 0) && begin.elapsed() < drain {
-            // Idle connections look around, find the drain, and close.
+            // Idle connections look around, find the end, and close; not before, since one
+            // that has only just been accepted looks around at once.
             if begin.elapsed() >= grace {
+                services().iter().for_each(|service| service.close_idle());
                 self.reactor.wake_readers();
             }
             self.reactor.sleep(LOOK).await;

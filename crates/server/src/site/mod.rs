@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
+use sluicegate::SpoolBudget;
 use sluicegate::os::raise_descriptors;
 use sluicegate_http::{FieldRules, Fields, Prepared, Response};
 
@@ -26,6 +27,9 @@ use self::redirect::Redirect;
 use self::routes::Routes;
 use crate::config::{self, Config};
 use crate::files::{Budget, Counters, Directories, Directory, Options};
+use crate::gateway::{Pools, Upstreams};
+use crate::observe::RelayStats;
+use crate::proxy::Proxy;
 
 pub(crate) use self::worker::Worker;
 
@@ -34,6 +38,9 @@ pub(crate) use self::worker::Worker;
 pub(crate) struct Sites {
     hosts: Hosts,
     sites: Vec<Site>,
+    pools: Arc<Pools>,
+    /// Outlives a reload.
+    spools: Arc<SpoolBudget>,
     /// Where no site has the name.
     nobody: Arc<Prepared>,
     directories: Directories,
@@ -58,6 +65,8 @@ struct Route {
     access: Option<Access>,
     rules: Arc<FieldRules>,
     action: Action,
+    /// Only an upstream can lead here.
+    internal: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +76,7 @@ enum Action {
         strip: Box<[u8]>,
     },
     Redirect(Redirect),
+    Proxy(Box<Proxy>),
     Respond(Arc<Prepared>),
     /// As `Respond`, with a status that has no content.
     RespondEmpty(u16, Fields),
@@ -85,7 +95,12 @@ impl Sites {
         before: Option<&Sites>,
     ) -> Result<Arc<Self>> {
         let place = |line: usize| format!("{}:{line}: ", config.path.display());
-        Self::of(&config.sites, &place, workers, before)
+        let pools = Pools::open(&config.pools, before.map(|before| &*before.pools))?;
+        let budget = match before {
+            Some(before) => Arc::clone(&before.spools),
+            None => SpoolBudget::new(config.spool_budget),
+        };
+        Self::of(&config.sites, &place, workers, before, pools, budget)
     }
 
     /// The files beneath `path`, for whoever asks.
@@ -102,10 +117,12 @@ impl Sites {
                 strip_prefix: Vec::new(),
                 options,
             },
+            internal: false,
             line: 0,
         };
         let site = config::Site { hosts: Vec::new(), listen: Vec::new(), routes: vec![route] };
-        Self::of(&[site], &|_| String::new(), workers, None)
+        let pools = Pools::open(&[], None)?;
+        Self::of(&[site], &|_| String::new(), workers, None, pools, SpoolBudget::new(0))
     }
 
     fn of(
@@ -113,6 +130,8 @@ impl Sites {
         place: &dyn Fn(usize) -> String,
         workers: usize,
         before: Option<&Sites>,
+        pools: Arc<Pools>,
+        spools: Arc<SpoolBudget>,
     ) -> Result<Arc<Self>> {
         // Where the limit cannot be told, it is the least that systems have.
         // Before anything is opened: each directory keeps a descriptor.
@@ -121,6 +140,7 @@ impl Sites {
         let mut opening = Opening {
             directories: Directories::after(known),
             before: known,
+            pools: &pools,
             rules: HashSet::new(),
             mistakes: Vec::new(),
             place,
@@ -134,6 +154,8 @@ impl Sites {
         Ok(Arc::new(Sites {
             hosts: Hosts::new(sites),
             sites: opened,
+            pools,
+            spools,
             nobody: Arc::new(Prepared::new(404, &plain_text(), text.as_bytes())),
             numbers: directories.iter().map(|directory| directory.number()).collect(),
             directories,
@@ -142,9 +164,23 @@ impl Sites {
         }))
     }
 
-    /// The handler of one worker.
-    pub(crate) fn worker(self: &Arc<Self>) -> Worker {
-        Worker::new(Arc::clone(self))
+    /// The handler of one worker, which counts what it relays in `relays`.
+    pub(crate) fn worker(
+        self: &Arc<Self>,
+        upstreams: Upstreams,
+        relays: Arc<RelayStats>,
+    ) -> Worker {
+        Worker::new(Arc::clone(self), upstreams, relays)
+    }
+
+    /// The pools of upstreams.
+    pub(crate) fn pools(&self) -> &Arc<Pools> {
+        &self.pools
+    }
+
+    /// What all spools have together; counted on over reloads.
+    pub(crate) fn spools(&self) -> &Arc<SpoolBudget> {
+        &self.spools
     }
 
     /// How often files were found in the caches of all workers, and what these
@@ -165,6 +201,7 @@ fn plain_text() -> Fields {
 struct Opening<'a> {
     directories: Directories,
     before: Option<&'a Directories>,
+    pools: &'a Pools,
     /// Of equals there is one, for all of their routes.
     rules: HashSet<Arc<FieldRules>>,
     mistakes: Vec<String>,
@@ -191,11 +228,16 @@ impl Opening<'_> {
                 self.files(root, strip, options, &rules, route.line)
             }
             config::Action::Redirect(redirect) => Action::Redirect(Redirect::new(redirect, hosts)),
+            config::Action::Proxy(rule) => match self.pools.get(&rule.pool) {
+                Some(pool) => Action::Proxy(Box::new(Proxy::new(Arc::clone(rule), pool))),
+                // The configuration was checked for that.
+                None => Action::RespondEmpty(502, Fields::default()),
+            },
             config::Action::Respond { status, content_type, content } => {
                 respond(*status, content_type, content, &rules)
             }
         };
-        Route { access: Access::new(&route.access), rules, action }
+        Route { access: Access::new(&route.access), rules, action, internal: route.internal }
     }
 
     fn files(
@@ -240,7 +282,7 @@ impl Action {
             Action::RespondEmpty(status, fields) => {
                 Some(Response::new(*status).with_fields(fields.clone()))
             }
-            Action::Files { .. } | Action::Redirect(_) => None,
+            Action::Files { .. } | Action::Redirect(_) | Action::Proxy(_) => None,
         }
     }
 }

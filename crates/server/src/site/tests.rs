@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use sluicegate::{SendContext, Socket};
+use sluicegate::{Reactor, SendContext, Socket};
 use sluicegate_http::{Endpoints, Limits, Service, serve_between};
 
 use super::*;
@@ -52,7 +52,9 @@ impl Serving {
         }
         std::thread::sleep(SETTLED);
         let sites = open(tree.path(), text, None).unwrap();
-        let service = Rc::new(Service::new(sites.worker(), Limits::default()));
+        let upstreams = Upstreams::new(Reactor::new().unwrap(), Arc::default());
+        let service =
+            Rc::new(Service::new(sites.worker(upstreams, Arc::default()), Limits::default()));
         Serving { tree, sites, service }
     }
 
@@ -65,7 +67,7 @@ impl Serving {
     /// The answer to a whole request, of a client at `peer` to us at `local`.
     fn ask_at(&self, request: &str, peer: &str, local: &str) -> Answer {
         let address = |text: &str| -> Option<SocketAddr> { text.parse().ok() };
-        let endpoints = Endpoints { peer: address(peer), local: address(local) };
+        let endpoints = Endpoints { peer: address(peer), local: address(local), balanced: None };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -408,7 +410,8 @@ fn a_thousand_sites_by_name_and_a_thousand_by_address_answer_with_their_own() {
     let again = open(tree.path(), &text, Some(&sites)).unwrap();
     assert_eq!(sites.numbers.len(), 2000);
     assert_eq!(sites.numbers, again.numbers);
-    let service = Rc::new(Service::new(sites.worker(), Limits::default()));
+    let upstreams = Upstreams::new(Reactor::new().unwrap(), Arc::default());
+    let service = Rc::new(Service::new(sites.worker(upstreams, Arc::default()), Limits::default()));
     let serving = Serving { tree, sites, service };
     for number in (0..1000).step_by(37).chain([999]) {
         let content = serving.get(&format!("N{number}.test"), "/page").content;

@@ -16,11 +16,11 @@ use crate::{assert_same, program, size, succeed};
 const SEED: u64 = 15;
 /// Any will do: the package is for all of them, and nothing is installed.
 const ARCHITECTURE: &str = "amd64";
-const PACKAGE: &str = "sluicegate-test-hello";
-const DEB: &str = "pool/main/sluicegate-test-hello_1.0_all.deb";
+pub(crate) const PACKAGE: &str = "sluicegate-test-hello";
+pub(crate) const DEB: &str = "pool/main/sluicegate-test-hello_1.0_all.deb";
 
 /// A repository with one package of three megabytes.
-fn repository() -> Tree {
+pub(crate) fn repository() -> Tree {
     let control = format!(
         "Package: {PACKAGE}\nVersion: 1.0\nArchitecture: all\n\
          Maintainer: Nobody <nobody@example.org>\nDescription: a test\n"
@@ -66,19 +66,20 @@ fn sha256(path: &Path, home: &Path) -> String {
 }
 
 /// apt with a machine's state of its own.
-struct Apt {
+pub(crate) struct Apt {
     directory: TempDir,
 }
 
 impl Apt {
-    fn new(served: &Served) -> Self {
+    /// With one source, at `url`.
+    pub(crate) fn new(url: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         for name in ["state/lists/partial", "cache/archives/partial", "etc", "log"] {
             std::fs::create_dir_all(root.join(name)).unwrap();
         }
         std::fs::write(root.join("state/status"), "").unwrap();
-        let source = format!("deb [trusted=yes] {} stable main\n", served.url("/"));
+        let source = format!("deb [trusted=yes] {url} stable main\n");
         std::fs::write(root.join("etc/sources.list"), source).unwrap();
         // Read before all others: it leads apt away from the machine's.
         let configuration = format!(
@@ -97,11 +98,11 @@ impl Apt {
         Apt { directory }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn get(&self, args: &[&str]) -> String {
+    pub(crate) fn get(&self, args: &[&str]) -> String {
         let mut command = program("apt-get", self.directory.path());
         command.env("APT_CONFIG", self.path("apt.conf")).arg("--quiet").args(args);
         succeed(command)
@@ -114,7 +115,7 @@ fn apt_updates_once_and_downloads_whole_packages() {
     let tree = repository();
     let deb = tree.join(DEB);
     let served = Served::with(tree.path(), &[]);
-    let apt = Apt::new(&served);
+    let apt = Apt::new(&served.url("/"));
 
     let said = apt.get(&["update"]);
     assert!(
@@ -153,7 +154,7 @@ fn apt_goes_on_with_a_package_that_it_has_a_part_of() {
 
     for (part, expected) in [(1_000_000, length - 1_000_000), (length - 10, 10)] {
         let served = Served::with(tree.path(), &[]);
-        let apt = Apt::new(&served);
+        let apt = Apt::new(&served.url("/"));
         apt.get(&["update"]);
         let name = Path::new(DEB).file_name().unwrap();
         let partial = apt.path("cache/archives/partial").join(name);

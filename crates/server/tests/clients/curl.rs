@@ -13,24 +13,24 @@ use crate::common::Served;
 use crate::ways::{LARGE, MIDDLE, SMALL, Ways, way_of};
 use crate::{assert_same, assert_whole, program, run, size, succeed};
 
-const SEED: u64 = 11;
+pub(crate) const SEED: u64 = 11;
 
 /// curl in a directory of its own, in which the content of an answer is the
 /// file `out` and its head the file `head`.
-struct Curl {
+pub(crate) struct Curl {
     directory: TempDir,
 }
 
 impl Curl {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Curl { directory: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = program("curl", self.directory.path());
         command.args(["--disable", "--silent", "--show-error", "--max-time", "60"]);
         command.args(["--output", "out", "--dump-header", "head"]);
@@ -39,17 +39,17 @@ impl Curl {
     }
 
     /// The status and the size of what came, as curl tells them.
-    fn get(&self, args: &[&str]) -> String {
+    pub(crate) fn get(&self, args: &[&str]) -> String {
         // An answer without content leaves the file as it is.
         let _ = std::fs::remove_file(self.path("out"));
         succeed(self.command(args)).trim().to_owned()
     }
 
-    fn content(&self) -> Vec<u8> {
+    pub(crate) fn content(&self) -> Vec<u8> {
         std::fs::read(self.path("out")).unwrap()
     }
 
-    fn field(&self, name: &str) -> Option<String> {
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
         let head = std::fs::read_to_string(self.path("head")).unwrap();
         head.lines().find_map(|line| {
             let (field, value) = line.split_once(": ")?;
@@ -58,7 +58,7 @@ impl Curl {
     }
 }
 
-fn tree() -> Tree {
+pub(crate) fn tree() -> Tree {
     let tree = Tree::new().unwrap();
     let tree = tree.file("small", SEED, SMALL).unwrap();
     let tree = tree.file("middle", SEED, MIDDLE).unwrap();

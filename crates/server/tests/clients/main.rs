@@ -7,6 +7,7 @@ mod common;
 
 mod apt;
 mod aria2;
+mod behind;
 mod curl;
 mod git;
 mod pip;

@@ -12,9 +12,9 @@ use crate::common::Served;
 use crate::ways::Ways;
 use crate::{assert_same, assert_whole, program, run, size, succeed};
 
-const SEED: u64 = 17;
-const LENGTH: u64 = 3_000_000;
-const WHEEL: &str = "sluicegate_test_hello-1.0-py3-none-any.whl";
+pub(crate) const SEED: u64 = 17;
+pub(crate) const LENGTH: u64 = 3_000_000;
+pub(crate) const WHEEL: &str = "sluicegate_test_hello-1.0-py3-none-any.whl";
 
 /// Writes a wheel of the files beneath the first argument, uncompressed.
 const ZIP: &str = "
@@ -34,7 +34,7 @@ fn python(interpreter: &Path, home: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn pip(interpreter: &Path, home: &Path, args: &[&str]) -> Command {
+pub(crate) fn pip(interpreter: &Path, home: &Path, args: &[&str]) -> Command {
     let mut command = python(interpreter, home, &["-m", "pip"]);
     command.args(&args[..1]).args(["--isolated", "--no-cache-dir", "--disable-pip-version-check"]);
     command.args(["--retries", "0", "--timeout", "30", "--no-deps"]).args(&args[1..]);
@@ -42,7 +42,7 @@ fn pip(interpreter: &Path, home: &Path, args: &[&str]) -> Command {
 }
 
 /// Interpreters with pip: the one of `PATH`, and the system's own.
-fn interpreters(home: &Path) -> Vec<PathBuf> {
+pub(crate) fn interpreters(home: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for path in ["python3", "/usr/bin/python3"].into_iter().filter_map(find_program) {
         let has_pip = run(python(&path, home, &["-m", "pip", "--version"])).0.success();
@@ -54,7 +54,7 @@ fn interpreters(home: &Path) -> Vec<PathBuf> {
 }
 
 /// An index as PEP 503 has it, with one wheel of three megabytes.
-fn index(interpreter: &Path, home: &Path) -> Tree {
+pub(crate) fn index(interpreter: &Path, home: &Path) -> Tree {
     let root = tempfile::tempdir().unwrap();
     let package = root.path().join("sluicegate_test_hello");
     let info = root.path().join("sluicegate_test_hello-1.0.dist-info");

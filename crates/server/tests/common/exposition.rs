@@ -39,7 +39,7 @@ pub fn parse(text: &str) -> BTreeMap<String, Family> {
             assert_eq!(Some(name), current.as_deref(), "help, then type");
             let family = families.get_mut(name).unwrap();
             assert!(family.kind.is_empty() && family.samples.is_empty(), "{name}: one type");
-            assert!(matches!(kind, "counter" | "gauge"), "{name}: {kind}");
+            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{name}: {kind}");
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
             for unit in ["_ms", "_milliseconds", "_kib", "_kilobytes", "_percent", "_count"] {
                 assert!(!name.contains(unit), "{name}: not a base unit");
@@ -47,22 +47,52 @@ pub fn parse(text: &str) -> BTreeMap<String, Family> {
             family.kind = kind.to_owned();
         } else {
             let (name, labels, value) = sample(line);
-            assert_eq!(Some(name), current.as_deref(), "families are in one piece");
-            let family = families.get_mut(name).unwrap();
+            let family = current.as_deref().expect("a family");
+            // A histogram's samples have names of their own.
+            let part = name.strip_prefix(family).expect("families are in one piece");
+            let labels = format!("{part}{labels}");
+            let family = families.get_mut(family).unwrap();
+            let parts: &[&str] = match &*family.kind {
+                "histogram" => &["_bucket", "_sum", "_count"],
+                _ => &[""],
+            };
+            assert!(parts.contains(&part), "{line}: no sample of its family");
             assert!(!family.kind.is_empty(), "{name} has no type");
-            if family.kind == "counter" {
+            if family.kind != "gauge" {
                 assert!(value >= 0.0, "{line}");
             }
-            let before = family.samples.insert(labels.to_owned(), value);
+            let before = family.samples.insert(labels.clone(), value);
             assert_eq!(before, None, "{name}{labels} comes twice");
         }
     }
     for (name, family) in &families {
         assert!(!family.samples.is_empty(), "{name} has no samples");
+        if family.kind == "histogram" {
+            assert_histogram(name, family);
+            continue;
+        }
         let labels: BTreeSet<Vec<&str>> = family.samples.keys().map(|set| names(set)).collect();
         assert_eq!(labels.len(), 1, "{name}: the same labels with each sample");
     }
     families
+}
+
+/// Buckets grow with their bounds, the last has no bound and all of the samples.
+fn assert_histogram(name: &str, family: &Family) {
+    let bound = |labels: &str| {
+        let text = labels.strip_prefix("_bucket{le=\"")?.strip_suffix("\"}")?;
+        Some(if text == "+Inf" { f64::INFINITY } else { text.parse().unwrap() })
+    };
+    let mut buckets: Vec<(f64, f64)> = family
+        .samples
+        .iter()
+        .filter_map(|(labels, value)| Some((bound(labels)?, *value)))
+        .collect();
+    buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+    assert!(buckets.is_sorted_by(|one, other| one.1 <= other.1), "{name}: {buckets:?}");
+    let (last, all) = *buckets.last().expect("a bucket");
+    assert!(last.is_infinite() && all == family.samples["_count"], "{name}: {buckets:?}");
+    assert_eq!(family.samples.len(), buckets.len() + 2, "{name}: with its sum and its count");
 }
 
 /// The value of a sample.

@@ -43,8 +43,8 @@ impl Served {
     pub fn by(command: Command) -> Self {
         std::thread::sleep(SETTLED);
         let mut child = Child::spawn(command).unwrap();
-        let line = child.wait_for_line(|line| line.contains("http://"), PATIENCE).unwrap();
-        let address = line.split("http://").nth(1).unwrap();
+        let line = child.wait_for_line(|line| line.contains(" on http://"), PATIENCE).unwrap();
+        let address = line.split(" on http://").nth(1).unwrap();
         let address = address.split_whitespace().next().unwrap().parse().unwrap();
         Served { child, address }
     }

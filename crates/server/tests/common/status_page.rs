@@ -45,7 +45,9 @@ tell(async () => {
         const root = doc.documentElement;
         const cut = [...doc.querySelectorAll("main *")].filter(box =>
             box.clientWidth && box.scrollWidth > box.clientWidth + 1 && !box.closest("svg"));
-        const out = [...doc.querySelectorAll("main :is(th, td, dt, dd, p, code, b)")].filter(box => {
+        const seen = box => box.getClientRects().length > 0;
+        const words = [...doc.querySelectorAll("main :is(th, td, dt, dd, p, code, b)")].filter(seen);
+        const out = words.filter(box => {
             const [inner, outer] = [box, box.closest("section, header, body")]
                 .map(some => some.getBoundingClientRect());
             return inner.right > outer.right + 1 || inner.left < outer.left - 1;
@@ -92,7 +94,8 @@ tell(async () => {
 
 /// Visits the page, whose requests must be counting up meanwhile, in several
 /// widths, and looks at whether it fits, moves, and tells when it cannot.
-pub fn visit(admin: SocketAddr) {
+/// `upstreams`: whether some are configured, so that they have cards.
+pub fn visit(admin: SocketAddr, upstreams: bool) {
     let desk = Desk::open().unwrap();
     let page = format!(
         "<!DOCTYPE html><meta charset=utf-8><link rel=icon href='data:,'><iframe></iframe>\n\
@@ -101,8 +104,15 @@ pub fn visit(admin: SocketAddr) {
     );
     let relay = Relay::start(admin, page);
     let reports = desk.visit(&format!("http://{}/frame", relay.address), WINDOW).unwrap();
-    let titles = "titles: Requests,Sent,New connections,Open connections,Bytes by path,Responses,\
-        File cache,Limits and resources,Connections ended early,Workers,Configuration";
+    let cards = if upstreams {
+        "Relayed,Spool,Queued for upstreams,Trouble with upstreams,Upstreams,"
+    } else {
+        ""
+    };
+    let titles = format!(
+        "titles: Requests,Sent,New connections,Open connections,Bytes by path,Responses,\
+         File cache,{cards}Limits and resources,Connections ended early,Workers,Configuration"
+    );
     assert_eq!(
         reports,
         [
@@ -110,7 +120,7 @@ pub fn visit(admin: SocketAddr) {
             "390: fits true, cut , out ",
             "768: fits true, cut , out ",
             "1280: fits true, cut , out ",
-            titles,
+            &*titles,
             "state: Serving",
             "moves: true, odd: ",
             "drawn: true",

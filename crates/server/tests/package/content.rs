@@ -39,6 +39,7 @@ fn every_file_is_roots_and_where_it_is_looked_for() {
         "/usr/share/man/man1/sluicegate.1.gz",
         "/usr/share/man/man1/sluicegate-serve.1.gz",
         "/usr/share/man/man1/sluicegate-run.1.gz",
+        "/usr/share/man/man1/sluicegate-proxy.1.gz",
         "/usr/share/man/man5/sluicegate.toml.5.gz",
         "/usr/share/bash-completion/completions/sluicegate",
         "/usr/share/zsh/vendor-completions/_sluicegate",

@@ -64,6 +64,9 @@ fn the_service_starts_with_the_first_connection_and_is_confined() {
     machine.run("systemd-analyze security --no-pager --threshold=15 sluicegate.service");
 
     assert!(page(&machine).contains("Sluicegate is running"));
+    // It answers a moment before systemd has read that it is ready.
+    machine
+        .run("timeout 20 sh -c 'until systemctl is-active sluicegate.service; do sleep 0.1; done'");
     assert_eq!(property(&machine, "ActiveState"), "active");
     let pid = property(&machine, "MainPID");
     let status = machine.run(&format!("cat /proc/{pid}/status"));

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use sluicegate_sys::epoll::Ready;
 
-use crate::reactor::{ERROR, HUNG_UP, READABLE, State, WRITABLE};
+use crate::reactor::{ERROR, GONE, HUNG_UP, READABLE, State, WRITABLE};
 use crate::readiness::{Edge, Readiness, Timer};
 
 /// What is known of one descriptor's readiness. It wakes nobody: who is told of
@@ -68,12 +68,20 @@ impl Readiness for Polled {
         self.poll(READABLE)
     }
 
+    fn is_readable(&self) -> bool {
+        self.state().has(READABLE)
+    }
+
     fn poll_writable(&self, _: &mut Context<'_>) -> Poll<Edge> {
         self.poll(WRITABLE)
     }
 
     fn poll_hung_up(&self, _: &mut Context<'_>) -> Poll<()> {
         self.poll(HUNG_UP).map(drop)
+    }
+
+    fn poll_gone(&self, _: &mut Context<'_>) -> Poll<()> {
+        self.poll(GONE).map(drop)
     }
 
     fn error(&self) -> Option<Edge> {

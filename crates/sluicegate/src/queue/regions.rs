@@ -12,8 +12,8 @@ use crate::strategy::Way;
 pub enum RegionWay {
     /// By copies.
     Copied,
-    /// By reference to a peer that is remote, until it has acknowledged all;
-    /// by copies to any other.
+    /// By reference to a peer that is remote, until it has acknowledged all, or where
+    /// nobody will write to its partition again; else by copies.
     Acked,
     /// By reference, since its pages are replaced before they are written.
     Replaced,
@@ -100,8 +100,17 @@ impl<F> SendQueue<F> {
         matches!(self.parts.front(), Some(Part::Region { .. }))
     }
 
-    pub(super) fn transmit_region(&self, way: RegionWay, left: u64) -> Transmit<'_, F> {
+    pub(super) fn transmit_region(
+        &self,
+        used: &RegionUse,
+        way: RegionWay,
+        left: u64,
+    ) -> Transmit<'_, F> {
         let may_ask = self.copy_first == 0;
+        let way = match way {
+            RegionWay::Acked if used.is_last() => RegionWay::Replaced,
+            way => way,
+        };
         let (way, most) = match (way, self.acks, self.gate) {
             (RegionWay::Replaced, ..) | (RegionWay::Acked, Acks::Proof, _) => (Way::Sendfile, CALL),
             (RegionWay::Acked, Acks::Due, _) if may_ask => (Way::Zerocopy, PROBE),
@@ -122,8 +131,9 @@ impl<F> SendQueue<F> {
     /// A call was accepted: if it was one that asks where the peer is, the next
     /// need not.
     pub(super) fn handle_asked(&mut self) {
-        if let Some(Part::Region { way, left, .. }) = self.parts.front()
-            && let Transmit::Region { way: Way::Zerocopy, .. } = self.transmit_region(*way, *left)
+        if let Some(Part::Region { used, way, left }) = self.parts.front()
+            && let Transmit::Region { way: Way::Zerocopy, .. } =
+                self.transmit_region(used, *way, *left)
         {
             // Asked.
             if self.gate == Gate::Probe {

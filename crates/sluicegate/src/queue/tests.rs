@@ -1,4 +1,5 @@
 use super::*;
+use crate::segment::Piped;
 
 fn queue(parts: Vec<(Segment<u8>, Way)>) -> SendQueue<u8> {
     let mut queue = SendQueue::new(Position::START);
@@ -122,4 +123,28 @@ fn memory_goes_by_reference_as_the_gate_says() {
     assert_eq!(ask(&queue), (true, true, 1 << 19), "tried again, with half of it");
     assert!(queue.handle_refused());
     assert_eq!(ask(&queue), (false, false, len - 1024 - STAGE));
+}
+
+#[test]
+fn of_what_is_in_a_pipe_more_is_said_only_where_more_follows() {
+    let pipe = Arc::new(LentPipe::from(sluicegate_sys::splice::Pipe::new(4096).unwrap()));
+    let piped = |len| (Segment::Piped(Piped::new(Arc::clone(&pipe), len)), Way::Copy);
+    let mut queue = queue(vec![memory(5), piped(100), memory(2), piped(50)]);
+    assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: true, .. })));
+    assert_eq!(queue.slices().map(<[u8]>::len).collect::<Vec<_>>(), [5]);
+    queue.handle_accepted(5);
+    assert!(matches!(queue.poll_transmit(), Some(Transmit::Piped { len: 100, more: true, .. })));
+    queue.handle_accepted(60);
+    assert!(matches!(queue.poll_transmit(), Some(Transmit::Piped { len: 40, more: true, .. })));
+    assert!(!queue.handle_refused(), "bytes in a pipe have no other way");
+    queue.handle_unpiped(Bytes::from(vec![1; 10]));
+    assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: true, .. })));
+    queue.handle_accepted(10);
+    queue.handle_accepted(30);
+    assert!(matches!(queue.poll_transmit(), Some(Transmit::Send { more: true, .. })));
+    queue.handle_accepted(2);
+    assert!(matches!(queue.poll_transmit(), Some(Transmit::Piped { len: 50, more: false, .. })));
+    assert_eq!(Arc::strong_count(&pipe), 2);
+    assert_eq!(queue.cancel().get(), 107);
+    assert_eq!((queue.is_empty(), Arc::strong_count(&pipe)), (true, 1));
 }

@@ -13,7 +13,8 @@ use sluicegate_sys::epoll::{Epoll, Events, Interest};
 use sluicegate_sys::wake::Wake;
 
 use super::timers::Timers;
-use super::{DOORBELL, ERROR, EVENTS, HUNG_UP, Key, READABLE, State, WRITABLE};
+use super::{DOORBELL, ERROR, EVENTS, GONE, HUNG_UP, Key as SlotKey, READABLE, State, WRITABLE};
+use crate::executor::{Key, Wakes, wake_task};
 use crate::readiness::{Edge, Readiness, Source, Timer};
 
 /// Watches descriptors for the tasks of one thread.
@@ -37,8 +38,77 @@ struct Inner {
 struct Slot {
     generation: u32,
     state: State,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
+    reader: Waiting,
+    writer: Waiting,
+}
+
+/// The task that waits, or the last that did: it is most often the next as well, and to
+/// clone and drop a waker for each wait takes atomic operations.
+#[derive(Debug, Default)]
+struct Waiting {
+    who: Wakes,
+    /// A waker that waited before: a connection that is kept for whoever needs it next has one
+    /// of its own for as long as nobody does.
+    before: Option<Waker>,
+    /// It is to be woken, once.
+    waits: bool,
+}
+
+impl Waiting {
+    /// The task of `cx` waits from now on. A waker that is to be dropped is given back, to be
+    /// dropped where dropping may run other code.
+    #[inline]
+    fn wait(&mut self, cx: &Context<'_>) -> Option<Waker> {
+        self.waits = true;
+        let running = Wakes::running(cx.waker());
+        match (running, &self.who) {
+            (Some(key), Wakes::Task(_)) => {
+                self.who = Wakes::Task(key);
+                None
+            }
+            (None, Wakes::Other(waker)) if waker.will_wake(cx.waker()) => None,
+            _ => self.change(running, cx.waker()),
+        }
+    }
+
+    /// As [`Waiting::wait`], where it is a waker now and was none, or the other way round.
+    #[inline(never)]
+    fn change(&mut self, running: Option<Key>, waker: &Waker) -> Option<Waker> {
+        let who = match (running, self.before.take()) {
+            (Some(key), before) => {
+                self.before = before;
+                Wakes::Task(key)
+            }
+            (None, Some(before)) if before.will_wake(waker) => Wakes::Other(before),
+            (None, before) => {
+                self.before = before;
+                Wakes::Other(waker.clone())
+            }
+        };
+        match std::mem::replace(&mut self.who, who) {
+            Wakes::Other(last) => self.before.replace(last),
+            Wakes::Task(_) => None,
+        }
+    }
+
+    /// Who is to be woken, if anybody is; where that is a waker `Waiting::put_back` follows.
+    #[inline]
+    fn take_waiting(&mut self) -> Wakes {
+        match (std::mem::take(&mut self.waits), &self.who) {
+            (false, _) => Wakes::NOBODY,
+            (true, Wakes::Task(key)) => Wakes::Task(*key),
+            (true, Wakes::Other(_)) => std::mem::take(&mut self.who),
+        }
+    }
+
+    /// Keeps a waker that was woken, unless there is a new one.
+    fn put_back(&mut self, woken: Waker) -> Option<Waker> {
+        if self.who.is_nobody() {
+            self.who = Wakes::Other(woken);
+            return None;
+        }
+        Some(woken)
+    }
 }
 
 /// Room for one turn's events and the wakers that they touch, kept from turn
@@ -46,12 +116,35 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Turn {
     events: Events,
-    woken: Vec<Waker>,
+    woken: Vec<Wakes>,
 }
 
 impl Turn {
     pub(crate) fn new() -> Self {
         Turn { events: Events::with_capacity(EVENTS), woken: Vec::new() }
+    }
+}
+
+impl Inner {
+    /// Wakes whoever has a deadline that is over.
+    #[cold]
+    fn expire(&self, woken: &mut Vec<Wakes>) {
+        self.timers.borrow_mut().expire(self.now.get(), woken);
+        for wakes in woken.drain(..) {
+            wakes.wake();
+        }
+    }
+
+    /// Wakes by a waker that was taken out of a slot, and keeps it if the slot is still there.
+    #[cold]
+    #[inline(never)]
+    fn wake(&self, key: SlotKey, woken: Waker, place: impl Fn(&mut Slot) -> &mut Waiting) {
+        woken.wake_by_ref();
+        let dropped = match self.slots.borrow_mut().get_mut(key.index as usize) {
+            Some(slot) if slot.generation == key.generation => place(slot).put_back(woken),
+            _ => Some(woken),
+        };
+        drop(dropped);
     }
 }
 
@@ -87,6 +180,11 @@ impl Reactor {
         self.inner.now.get()
     }
 
+    /// It is now.
+    pub(crate) fn look_at_clock(&self) {
+        self.inner.now.set(Instant::now());
+    }
+
     /// A timer that is not set.
     #[must_use]
     pub fn timer(&self) -> LocalTimer {
@@ -104,26 +202,14 @@ impl Reactor {
     /// Wakes every task that waits for a descriptor to become readable, to try
     /// to read and to look at what has changed around it.
     pub fn wake_readers(&self) {
-        let mut readers: Vec<Waker> = Vec::new();
+        let mut readers: Vec<Wakes> = Vec::new();
         for (_, slot) in self.inner.slots.borrow_mut().iter_mut() {
             slot.state = slot.state.tried_again();
-            readers.extend(slot.reader.take());
+            readers.push(slot.reader.take_waiting());
         }
         for reader in readers {
             reader.wake();
         }
-    }
-
-    /// Takes every waker that anybody has left here. They hold the tasks that
-    /// hold this reactor, so without this a worker that is dropped would keep
-    /// them all.
-    pub(crate) fn forget_wakers(&self) -> Vec<Waker> {
-        let mut wakers = self.inner.timers.borrow_mut().forget_wakers();
-        for (_, slot) in self.inner.slots.borrow_mut().iter_mut() {
-            wakers.extend(slot.reader.take());
-            wakers.extend(slot.writer.take());
-        }
-        wakers
     }
 
     /// Takes what is ready and wakes who waits for it. Waits for the first
@@ -133,21 +219,27 @@ impl Reactor {
         let timeout = if busy {
             Some(Duration::ZERO)
         } else {
+            // By the time at which the turn before this one began, as nearly all deadlines are
+            // set: what it took they come later. A look at the clock is a tenth of a turn.
             let next = inner.timers.borrow().next();
-            next.map(|at| at.saturating_duration_since(Instant::now()))
+            next.map(|at| at.saturating_duration_since(inner.now.get()))
         };
         match inner.epoll.wait(&mut turn.events, timeout) {
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                // The next wait goes by this, however often it is interrupted.
+                self.look_at_clock();
+                return Ok(());
+            }
             Err(error) => return Err(error),
         }
-        inner.now.set(Instant::now());
+        self.look_at_clock();
         for (packed, ready) in turn.events.iter() {
             if packed == DOORBELL {
                 inner.doorbell.quiet();
                 continue;
             }
-            let key = Key::unpack(packed);
+            let key = SlotKey::unpack(packed);
             // A waker may run code that comes back here, so none is called or
             // dropped while the slots are borrowed: taken out, woken, put back.
             let (reader, writer) = {
@@ -161,17 +253,24 @@ impl Reactor {
                 slot.state = slot.state.after(ready);
                 let wakes = |way| ready.error() || slot.state.has(way);
                 let (wakes_reader, wakes_writer) = (wakes(READABLE), wakes(WRITABLE));
-                let reader = wakes_reader.then(|| slot.reader.take()).flatten();
-                let writer = wakes_writer.then(|| slot.writer.take()).flatten();
-                (reader, writer)
+                let wakes = |waiting: &mut Waiting, is_so| match is_so {
+                    true => waiting.take_waiting(),
+                    false => Wakes::NOBODY,
+                };
+                (wakes(&mut slot.reader, wakes_reader), wakes(&mut slot.writer, wakes_writer))
             };
-            for waker in [reader, writer].into_iter().flatten() {
-                waker.wake();
+            match reader {
+                Wakes::Task(task) => wake_task(task),
+                Wakes::Other(waker) => inner.wake(key, waker, |slot| &mut slot.reader),
+            }
+            match writer {
+                Wakes::Task(task) => wake_task(task),
+                Wakes::Other(waker) => inner.wake(key, waker, |slot| &mut slot.writer),
             }
         }
-        inner.timers.borrow_mut().expire(inner.now.get(), &mut turn.woken);
-        for waker in turn.woken.drain(..) {
-            waker.wake();
+        let is_due = inner.timers.borrow().next().is_some_and(|at| at <= inner.now.get());
+        if is_due {
+            inner.expire(&mut turn.woken);
         }
         Ok(())
     }
@@ -187,11 +286,11 @@ impl Reactor {
         let index = self.inner.slots.borrow_mut().insert(Slot {
             generation,
             state,
-            reader: None,
-            writer: None,
+            reader: Waiting::default(),
+            writer: Waiting::default(),
         });
         let registration = Registration { inner: Rc::clone(&self.inner), index: index_of(index) };
-        let key = Key { index: registration.index, generation };
+        let key = SlotKey { index: registration.index, generation };
         self.inner.epoll.add(fd, key.pack(), interest)?;
         Ok(registration)
     }
@@ -234,10 +333,22 @@ impl Registration {
                 return Poll::Ready(slot.state.edge());
             }
             let waiting = if way == READABLE { &mut slot.reader } else { &mut slot.writer };
-            if waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                return Poll::Pending;
+            replaced = waiting.wait(cx);
+        }
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// As [`Registration::poll`], for what is never cleared; waits as a reader.
+    fn poll_end(&self, cx: &mut Context<'_>, what: u16) -> Poll<()> {
+        let replaced;
+        {
+            let mut slots = self.inner.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(self.index as usize) else { return Poll::Pending };
+            if slot.state.has(what) {
+                return Poll::Ready(());
             }
-            replaced = waiting.replace(cx.waker().clone());
+            replaced = slot.reader.wait(cx);
         }
         drop(replaced);
         Poll::Pending
@@ -257,22 +368,21 @@ impl Readiness for Registration {
         self.poll(cx, READABLE)
     }
 
+    fn is_readable(&self) -> bool {
+        let slots = self.inner.slots.borrow();
+        slots.get(self.index as usize).is_some_and(|slot| slot.state.has(READABLE))
+    }
+
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Edge> {
         self.poll(cx, WRITABLE)
     }
 
     fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let replaced;
-        {
-            let mut slots = self.inner.slots.borrow_mut();
-            let Some(slot) = slots.get_mut(self.index as usize) else { return Poll::Pending };
-            if slot.state.has(HUNG_UP) {
-                return Poll::Ready(());
-            }
-            replaced = slot.reader.replace(cx.waker().clone());
-        }
-        drop(replaced);
-        Poll::Pending
+        self.poll_end(cx, HUNG_UP)
+    }
+
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_end(cx, GONE)
     }
 
     fn error(&self) -> Option<Edge> {
@@ -283,7 +393,7 @@ impl Readiness for Registration {
 
     fn wait_as_writer(&self, cx: &mut Context<'_>) {
         let replaced = match self.inner.slots.borrow_mut().get_mut(self.index as usize) {
-            Some(slot) => slot.writer.replace(cx.waker().clone()),
+            Some(slot) => slot.writer.wait(cx),
             None => None,
         };
         drop(replaced);

@@ -12,7 +12,7 @@ use crate::readiness::Edge;
 /// Readiness of one descriptor as both reactors keep it, in one word.
 ///
 /// ```text
-///   bit 0 readable   bit 1 writable   bit 2 hung up   bit 3 error
+///   bit 0 readable   bit 1 writable   bit 2 hung up   bit 3 error   bit 4 gone
 ///   bits 8–15 tick
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub(crate) const READABLE: u16 = 1;
 pub(crate) const WRITABLE: u16 = 2;
 pub(crate) const HUNG_UP: u16 = 4;
 pub(crate) const ERROR: u16 = 8;
+pub(crate) const GONE: u16 = 16;
 
 impl State {
     /// A new socket is worth a try both ways: its first request is often there
@@ -41,6 +42,9 @@ impl State {
         }
         if ready.hung_up() {
             bits |= HUNG_UP;
+            if ready.gone() {
+                bits |= GONE;
+            }
         }
         if ready.error() {
             bits |= ERROR;

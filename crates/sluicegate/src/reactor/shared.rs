@@ -16,7 +16,7 @@ use slab::Slab;
 use sluicegate_sys::epoll::{Epoll, Events, Interest, Ready};
 use sluicegate_sys::nested::NestedEpoll;
 
-use super::{ERROR, EVENTS, HUNG_UP, Key, READABLE, State, WRITABLE};
+use super::{ERROR, EVENTS, GONE, HUNG_UP, Key, READABLE, State, WRITABLE};
 use crate::readiness::{Edge, Readiness, Source, Timer};
 
 /// Watches descriptors for tasks on any thread of a tokio runtime.
@@ -188,6 +188,18 @@ impl SharedRegistration {
         Poll::Pending
     }
 
+    /// As [`SharedRegistration::poll`], for what is never cleared; waits as a reader.
+    fn poll_end(&self, cx: &mut Context<'_>, what: u16) -> Poll<()> {
+        let mut waiting = lock(&self.slot.waiting);
+        if waiting.state.has(what) {
+            return Poll::Ready(());
+        }
+        let replaced = waiting.reader.replace(cx.waker().clone());
+        drop(waiting);
+        drop(replaced);
+        Poll::Pending
+    }
+
     fn clear(&self, edge: Edge, way: u16) {
         let mut waiting = lock(&self.slot.waiting);
         waiting.state = waiting.state.cleared(way, edge);
@@ -201,19 +213,20 @@ impl Readiness for SharedRegistration {
         self.poll(cx, READABLE)
     }
 
+    fn is_readable(&self) -> bool {
+        lock(&self.slot.waiting).state.has(READABLE)
+    }
+
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Edge> {
         self.poll(cx, WRITABLE)
     }
 
     fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut waiting = lock(&self.slot.waiting);
-        if waiting.state.has(HUNG_UP) {
-            return Poll::Ready(());
-        }
-        let replaced = waiting.reader.replace(cx.waker().clone());
-        drop(waiting);
-        drop(replaced);
-        Poll::Pending
+        self.poll_end(cx, HUNG_UP)
+    }
+
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_end(cx, GONE)
     }
 
     fn error(&self) -> Option<Edge> {

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use crate::executor::Wakes;
+
 /// Deadlines in a heap whose entries may be out of date.
 ///
 /// A connection moves its deadline with every request, and almost never
@@ -29,7 +31,29 @@ struct Slot {
     deadline: Option<Instant>,
     /// The earliest entry that the heap holds for this slot.
     entered: Option<Instant>,
-    waker: Option<Waker>,
+    /// A later entry that the heap holds as well, of a deadline that was moved earlier: it
+    /// serves again when that is over. A deadline that moves to and fro adds none.
+    later: Option<Instant>,
+    wakes: Wakes,
+}
+
+impl Slot {
+    /// Sees to it that an entry comes up no later than `deadline`; whether one is to be added.
+    #[inline]
+    fn enter(&mut self, deadline: Instant) -> bool {
+        match (self.entered, self.later) {
+            (Some(entered), _) if entered <= deadline => return false,
+            (None, Some(later)) if later <= deadline => {
+                (self.entered, self.later) = (self.later, None);
+                return false;
+            }
+            // Of two later ones the nearer is kept in mind.
+            (Some(entered), _) => self.later = Some(entered),
+            (None, _) => {}
+        }
+        self.entered = Some(deadline);
+        true
+    }
 }
 
 impl Timers {
@@ -40,30 +64,26 @@ impl Timers {
             generation: self.generation,
             deadline: None,
             entered: None,
-            waker: None,
+            later: None,
+            wakes: Wakes::NOBODY,
         })
     }
 
     /// Ends a timer. Its waker is given back, to be dropped where dropping may
     /// run other code.
-    pub(super) fn remove(&mut self, index: usize) -> Option<Waker> {
-        let waker = self.slots.try_remove(index).and_then(|slot| slot.waker);
+    pub(super) fn remove(&mut self, index: usize) -> Option<Wakes> {
+        let wakes = self.slots.try_remove(index).map(|slot| slot.wakes);
         // The entry of a timer that is gone would stay until its time comes:
         // for a minute of short connections that is millions of them.
         if self.heap.len() > 2 * self.slots.len() + SPARE {
             let slots = &self.slots;
             self.heap.retain(|&Reverse((at, index, generation))| {
-                slots
-                    .get(index)
-                    .is_some_and(|slot| slot.generation == generation && slot.entered == Some(at))
+                slots.get(index).is_some_and(|slot| {
+                    slot.generation == generation && [slot.entered, slot.later].contains(&Some(at))
+                })
             });
         }
-        waker
-    }
-
-    /// Takes all wakers.
-    pub(super) fn forget_wakers(&mut self) -> Vec<Waker> {
-        self.slots.iter_mut().filter_map(|(_, slot)| slot.waker.take()).collect()
+        wakes
     }
 
     pub(super) fn set(&mut self, index: usize, deadline: Option<Instant>) {
@@ -72,30 +92,29 @@ impl Timers {
         };
         slot.deadline = deadline;
         if let Some(deadline) = deadline
-            && slot.entered.is_none_or(|entered| deadline < entered)
+            && slot.enter(deadline)
         {
-            slot.entered = Some(deadline);
             self.heap.push(Reverse((deadline, index, slot.generation)));
         }
     }
 
     /// Whether the timer's deadline is over at `now`; if not, `waker` is woken
     /// then. The waker that was there before is given back.
-    pub(super) fn poll(
-        &mut self,
-        index: usize,
-        now: Instant,
-        waker: &Waker,
-    ) -> (bool, Option<Waker>) {
+    pub(super) fn poll(&mut self, index: usize, now: Instant, waker: &Waker) -> (bool, Wakes) {
         let Some(slot) = self.slots.get_mut(index) else {
-            return (false, None);
+            return (false, Wakes::NOBODY);
         };
         match slot.deadline {
-            Some(deadline) if deadline <= now => (true, None),
-            Some(_) if slot.waker.as_ref().is_some_and(|old| old.will_wake(waker)) => (false, None),
-            Some(_) => (false, slot.waker.replace(waker.clone())),
-            None => (false, None),
+            Some(deadline) if deadline <= now => return (true, Wakes::NOBODY),
+            Some(_) => {}
+            None => return (false, Wakes::NOBODY),
         }
+        let wakes = match (Wakes::running(waker), &slot.wakes) {
+            (Some(key), _) => Wakes::Task(key),
+            (None, Wakes::Other(old)) if old.will_wake(waker) => return (false, Wakes::NOBODY),
+            (None, _) => Wakes::Other(waker.clone()),
+        };
+        (false, std::mem::replace(&mut slot.wakes, wakes))
     }
 
     /// When the next entry comes up.
@@ -104,7 +123,7 @@ impl Timers {
     }
 
     /// Takes the wakers of all timers that are over at `now`.
-    pub(super) fn expire(&mut self, now: Instant, woken: &mut Vec<Waker>) {
+    pub(super) fn expire(&mut self, now: Instant, woken: &mut Vec<Wakes>) {
         while let Some(&Reverse((at, index, generation))) = self.heap.peek() {
             if at > now {
                 return;
@@ -113,17 +132,21 @@ impl Timers {
             let Some(slot) = self.slots.get_mut(index) else {
                 continue;
             };
-            if slot.generation != generation || slot.entered != Some(at) {
+            if slot.generation != generation {
+                continue;
+            }
+            if slot.later == Some(at) {
+                slot.later = None;
+            }
+            if slot.entered != Some(at) {
                 continue;
             }
             slot.entered = None;
-            match slot.deadline {
-                Some(deadline) if deadline > now => {
-                    slot.entered = Some(deadline);
-                    self.heap.push(Reverse((deadline, index, generation)));
-                }
-                Some(_) => woken.extend(slot.waker.take()),
-                None => {}
+            let Some(deadline) = slot.deadline else { continue };
+            if deadline <= now {
+                woken.push(std::mem::take(&mut slot.wakes));
+            } else if slot.enter(deadline) {
+                self.heap.push(Reverse((deadline, index, generation)));
             }
         }
     }
@@ -181,6 +204,30 @@ mod tests {
         timers.set(timer, Some(start + Duration::from_secs(1)));
         timers.poll(timer, start, &waker);
         assert_eq!(fired(&mut timers, start + Duration::from_secs(1)), 1);
+    }
+
+    #[test]
+    fn a_deadline_that_moves_to_and_fro_adds_no_entries() {
+        let start = Instant::now();
+        let waker = Waker::from(Arc::new(Count(AtomicUsize::new(0))));
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut timers = Timers::default();
+        let timer = timers.insert();
+        timers.set(timer, Some(at(75_000)));
+        for turn in 0..1000 {
+            let now = turn * 50;
+            timers.set(timer, Some(at(now + 10)));
+            timers.set(timer, Some(at(now + 20)));
+            timers.poll(timer, at(now), &waker);
+            assert_eq!(fired(&mut timers, at(now + 10)), 0, "{turn}");
+            assert_eq!(fired(&mut timers, at(now + 20)), 1, "{turn}");
+            timers.set(timer, Some(at(now + 20 + 75_000)));
+            assert!(timers.heap.len() <= 2, "{turn}: {}", timers.heap.len());
+        }
+        timers.poll(timer, at(50_000), &waker);
+        let end = 999 * 50 + 20 + 75_000;
+        assert_eq!(fired(&mut timers, at(end - 1)), 0);
+        assert_eq!(fired(&mut timers, at(end)), 1);
     }
 
     #[test]

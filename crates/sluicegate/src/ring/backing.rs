@@ -22,6 +22,12 @@ pub enum Backing {
     /// that copies on write, end a process that writes in place by SIGBUS, as with
     /// any mapped file.
     Files(PathBuf),
+    /// One such file for all partitions. They cannot be replaced, so such a ring
+    /// serves one connection ([`super::RingBuilder::never_replaced`]); and it takes
+    /// one descriptor. It is written by `pwrite(2)` alone, where a [`super::Lease`]
+    /// is filled as [`std::io::Write`]: a disk that fails, or is full, is then an
+    /// error of that call.
+    File(PathBuf),
 }
 
 /// One partition's memory.
@@ -30,6 +36,8 @@ pub(crate) struct Part {
     pages: Pages,
     renewal: Renewal,
     presence: Presence,
+    /// To touch it through the mapping may end the process.
+    is_on_disk: bool,
 }
 
 /// Which of its pages are there.
@@ -90,9 +98,17 @@ impl Part {
                     (0..count).map(|_| Pages::in_directory(directory, len)).collect();
                 (pages?, Renewal::Swap(directory.clone()))
             }
+            Backing::File(directory) => (Pages::in_one_file(directory, len, count)?, Renewal::None),
         };
-        let part = |pages| Part { pages, renewal: renewal.clone(), presence: Presence::Missing };
+        let is_on_disk = matches!(backing, Backing::File(_));
+        let part = |pages| {
+            let (renewal, presence) = (renewal.clone(), Presence::Missing);
+            Part { pages, renewal, presence, is_on_disk }
+        };
         let mut parts: Vec<Part> = pages.into_iter().map(part).collect();
+        if is_on_disk {
+            return Ok(parts);
+        }
         let is_sure = !matches!(backing, Backing::Memfd) || !may_be_huge();
         if !replaced || !is_sure || !can_replace(&mut parts)? {
             parts.iter_mut().for_each(|part| part.renewal = Renewal::None);
@@ -124,7 +140,7 @@ impl Part {
 
     /// Writes at `at` in the way that costs least.
     pub(super) fn write_at(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        if self.presence == Presence::Missing {
+        if self.presence == Presence::Missing || self.is_on_disk {
             return self.pages.write_at(at, bytes);
         }
         self.map();

@@ -1,7 +1,7 @@
 //! The shape of a ring.
 
 use super::backing::Part;
-use super::{Backing, Ring, RingError};
+use super::{Backing, Charge, Ring, RingError};
 
 /// What is done when no partition is free, and sockets stand in the way that
 /// have not sent what they were given. What is accepted already and waits for
@@ -136,6 +136,12 @@ impl RingBuilder {
     /// # Errors
     /// [`RingError::Shape`], [`RingError::Memory`].
     pub fn build(&self) -> Result<Ring, RingError> {
+        self.build_with(None)
+    }
+
+    /// As [`RingBuilder::build`]. The memory is counted by `charge`: it is dropped when the
+    /// last of the ring's handles, regions and uses is, and so are its pages.
+    pub(crate) fn build_with(&self, charge: Option<Charge>) -> Result<Ring, RingError> {
         let RingBuilder { size, partitions, .. } = *self;
         let shape = |cause| RingError::Shape { size, partitions, cause };
         if partitions == 0 || partitions > PARTITIONS {
@@ -155,9 +161,9 @@ impl RingBuilder {
             .map_err(|cause| RingError::Memory { size, cause })?;
         let usual = match self.backing {
             Backing::Memfd => FAN_OUT_FROM,
-            Backing::Files(_) => FAN_OUT_OF_FILES_FROM,
+            Backing::Files(_) | Backing::File(_) => FAN_OUT_OF_FILES_FROM,
         };
         let builder = RingBuilder { fan_out_from: self.fan_out.unwrap_or(usual), ..self.clone() };
-        Ok(Ring::with(&builder, parts, partition))
+        Ok(Ring::with(&builder, parts, partition, charge))
     }
 }

@@ -18,8 +18,9 @@ mod sync {
     pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 }
 
+use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -128,7 +129,14 @@ struct Inner {
     stragglers: Stragglers,
     cut_loose: CutLoose,
     crowd: Crowd,
+    /// Nobody will have a partition any more.
+    is_retired: AtomicBool,
+    /// Dropped after the memory, which is when nobody needs that any more.
+    _charge: Option<Charge>,
 }
+
+/// What somebody has counted for a ring's memory, given back by being dropped.
+pub(crate) type Charge = Box<dyn Any + Send + Sync>;
 
 impl Ring {
     /// A ring of 1 MiB in 16 partitions of memory, unless it is told otherwise.
@@ -137,7 +145,12 @@ impl Ring {
         RingBuilder::default()
     }
 
-    fn with(builder: &RingBuilder, parts: Vec<Part>, partition: usize) -> Self {
+    fn with(
+        builder: &RingBuilder,
+        parts: Vec<Part>,
+        partition: usize,
+        charge: Option<Charge>,
+    ) -> Self {
         let is_replaceable = parts.iter().all(Part::is_replaceable);
         Ring {
             inner: Arc::new(Inner {
@@ -149,6 +162,8 @@ impl Ring {
                 stragglers: builder.stragglers,
                 cut_loose: CutLoose::default(),
                 crowd: Crowd::default(),
+                is_retired: AtomicBool::new(false),
+                _charge: charge,
             }),
         }
     }
@@ -211,6 +226,9 @@ impl Ring {
     /// As [`Ring::acquire`].
     pub fn try_acquire(&self, owner: Option<Connection>) -> Result<Option<Lease>, RingError> {
         let inner = &self.inner;
+        if self.is_retired() {
+            return Err(RingError::Exhausted);
+        }
         loop {
             match inner.table.lease(owner) {
                 Attempt::Leased(taken) => {
@@ -246,6 +264,17 @@ impl Ring {
         Blocking::until(Instant::now().checked_add(time), Wait::new(self, owner)).transpose()
     }
 
+    /// No partition is leased from now on. So nothing that was published is ever written
+    /// over, and needs no proof: a region that was leased for one connection goes there
+    /// by reference, wherever the peer is.
+    pub(crate) fn retire(&self) {
+        self.inner.is_retired.store(true, Ordering::Release);
+    }
+
+    fn is_retired(&self) -> bool {
+        self.inner.is_retired.load(Ordering::Acquire)
+    }
+
     /// Whether a region goes by reference to a socket that is not known to be
     /// remote: it was queued to so many before, or the one before it was.
     fn fans_out(&self, sockets_before: usize) -> bool {
@@ -262,5 +291,30 @@ impl Ring {
         } else if owner.is_some() && is_accepted {
             self.inner.table.wake_other(owner);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_retired_ring_leases_nothing_and_what_is_leased_can_be_published() {
+        let ring = Ring::builder().build().unwrap();
+        let owner = Some(Connection::next());
+        let mut lease = ring.try_acquire(owner).unwrap().unwrap();
+        lease.write_all(b"last").unwrap();
+        let (used, _) = lease.publish_written().enlist(owner, None).unwrap();
+        assert!(!used.is_last());
+        let lease = ring.try_acquire(owner).unwrap().unwrap();
+        ring.retire();
+        assert!(used.is_last());
+        let free = ring.free();
+        assert!(free > 0 && matches!(ring.try_acquire(owner), Err(RingError::Exhausted)));
+        assert_eq!(lease.publish(0).len(), 0);
+        drop(used);
+        assert!(ring.free() > free && ring.try_acquire(None).is_err());
     }
 }

@@ -184,6 +184,11 @@ impl RegionUse {
         self.ways
     }
 
+    /// Whether its partition is never written again.
+    pub(crate) fn is_last(&self) -> bool {
+        self.ring.is_retired()
+    }
+
     /// Whether an acknowledgement can be its proof.
     pub(crate) fn is_owned(&self) -> bool {
         self.owner.is_some()

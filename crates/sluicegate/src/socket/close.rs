@@ -1,5 +1,6 @@
 //! The end of a socket.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +15,14 @@ impl<R: Readiness> Socket<R> {
     /// Closes by a reset: the peer learns that what it has is not the whole.
     pub fn abort(mut self) {
         self.close(true);
+    }
+
+    /// Makes the close that comes when this is dropped a reset, as [`Socket::abort`] does it.
+    ///
+    /// # Errors
+    /// As `setsockopt(2)`: the connection is gone already.
+    pub fn reset_when_dropped(&self) -> io::Result<()> {
+        socket::reset_on_close(self.fd())
     }
 
     /// Before the descriptor is closed: what the kernel still refers to goes to

@@ -34,16 +34,12 @@ pub struct SendContext {
 /// long as a server commonly waits for a client that acknowledges nothing.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// Pipes of one context unless it is told otherwise: an unprivileged user gets
-/// 64 of 1 MiB in all (`pipe-user-pages-soft`), and workers share that.
-const PIPES: usize = 32;
-
 impl Default for SendContext {
     fn default() -> Self {
         SendContext {
             strategy: Strategy::default(),
             counters: Counters::default(),
-            pipes: PipePool::new(PIPES),
+            pipes: PipePool::granted(),
             limits: SocketLimits::default(),
             unsent: Some(Unsent::default()),
             locality: LocalityRule::default(),

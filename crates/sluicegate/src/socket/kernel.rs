@@ -12,7 +12,7 @@ use sluicegate_sys::splice::Pipe;
 use sluicegate_sys::{file, sendfile, socket, zerocopy};
 
 use crate::linger::can_linger;
-use crate::pipes::PipePool;
+use crate::pipes::{LentPipe, PipePool};
 use crate::position::Position;
 use crate::queue::SLICES;
 use crate::ring::Pinned;
@@ -66,7 +66,7 @@ pub(super) enum References {
 /// A socket's descriptor, with what one turn of sending needs.
 pub(super) struct Kernel<'a> {
     pub(super) fd: BorrowedFd<'a>,
-    pub(super) pipe: &'a mut Option<Pipe>,
+    pub(super) pipe: &'a mut Option<LentPipe>,
     pub(super) pipes: &'a PipePool,
     /// Where the stream stands.
     pub(super) position: Position,
@@ -224,7 +224,7 @@ impl Transport for Kernel<'_> {
 
     fn fill(&mut self, file: &Arc<File>, offset: u64, len: usize) -> io::Result<usize> {
         if self.pipe.is_none() {
-            *self.pipe = self.pipes.take();
+            *self.pipe = self.pipes.take_for_file();
         }
         let Some(pipe) = self.pipe else {
             return Err(io::ErrorKind::Unsupported.into());
@@ -240,5 +240,13 @@ impl Transport for Kernel<'_> {
             };
             pipe.drain_to_socket(kernel.fd, cut, more || cut < len)
         })
+    }
+
+    fn drain_pipe(&mut self, pipe: &Pipe, len: usize, more: bool) -> io::Result<usize> {
+        if pipe.contained() == 0 {
+            // The kernel would say EAGAIN, and no event would ever come.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.reported(len, |kernel, cut| pipe.drain_to_socket(kernel.fd, cut, more || cut < len))
     }
 }

@@ -1,19 +1,24 @@
-//! A TCP socket that is queued to, not written to.
+//! A TCP socket that is queued to, not written to; or, towards a server of the
+//! same host, one of the Unix domain.
 
 mod close;
+mod connect;
 mod context;
 mod foreign;
 mod kernel;
+mod peek;
 mod pending;
 mod progress;
+mod receive;
 mod regions;
+mod relayed;
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use sluicegate_sys::socket;
@@ -28,11 +33,13 @@ use crate::readiness::{Readiness, Source};
 use crate::ring::{Alarm, Connection};
 use crate::segment::Segment;
 use crate::strategy::{Strategy, Way};
+pub use connect::Target;
 pub use context::SendContext;
 use kernel::{Kernel, References, Reports};
 use pending::Pending;
 pub use progress::AckWait;
 pub use regions::AcquireError;
+use relayed::LeaseWait;
 
 /// Segments that the spare queue of a socket with rings may have room for.
 const SPARE_OF_RINGS: usize = 256;
@@ -57,6 +64,11 @@ pub struct Socket<R: Readiness> {
     fd: Option<OwnedFd>,
     /// The handshake was seen to be over.
     is_established: bool,
+    /// Not of the Unix domain, whose sockets have no acknowledgements, and take
+    /// nothing by reference.
+    is_tcp: bool,
+    /// What comes is collected before the task is woken.
+    gathers: bool,
     context: Arc<SendContext>,
     /// Where the stream stands while nothing is queued.
     position: Position,
@@ -64,12 +76,12 @@ pub struct Socket<R: Readiness> {
     /// small.
     pending: Option<Box<Pending>>,
     /// There once something out of the ordinary was asked of the socket.
-    learned: Option<Box<Learned>>,
+    learned: Option<Box<Learned<R::Timer>>>,
 }
 
 /// What a socket keeps for its whole life, when more than sending is asked of it.
-#[derive(Debug, Default)]
-struct Learned {
+#[derive(Debug)]
+struct Learned<T> {
     locator: Locator,
     /// Calls by reference so far: the kernel's number of the next.
     calls: u32,
@@ -85,6 +97,34 @@ struct Learned {
     asks: bool,
     /// What it needed when it had last sent everything, if it sends from rings.
     spare: Option<Box<Pending>>,
+    /// When to look for a partition again.
+    lease: Option<LeaseWait<T>>,
+}
+
+impl<T> Learned<T> {
+    fn new(locator: Locator) -> Self {
+        Learned {
+            locator,
+            calls: 0,
+            references: References::default(),
+            reports: Reports::default(),
+            is_shut: false,
+            connection: None,
+            alarm: None,
+            asks: false,
+            spare: None,
+            lease: None,
+        }
+    }
+
+    /// Of a socket that has no error queue to speak of, whose peer is on this host.
+    fn of_unix() -> Self {
+        Learned {
+            references: References::Refused,
+            reports: Reports::Refused,
+            ..Learned::new(Locator::new(Some(Locality::Local)))
+        }
+    }
 }
 
 impl<R: Readiness> Socket<R> {
@@ -120,6 +160,8 @@ impl<R: Readiness> Socket<R> {
             readiness,
             fd: Some(fd),
             is_established: false,
+            is_tcp: true,
+            gathers: false,
             context,
             position: Position::START,
             pending: None,
@@ -210,7 +252,7 @@ impl<R: Readiness> Socket<R> {
         let strategy = &self.context.strategy;
         match segment {
             // They choose for themselves.
-            Segment::Region(_) => Way::Copy,
+            Segment::Region(_) | Segment::Piped(_) => Way::Copy,
             Segment::File(range) if range.copied => Way::Copy,
             Segment::File(range) => strategy.for_file(range.len()),
             Segment::Memory(bytes) | Segment::Lent(bytes) => {
@@ -239,14 +281,17 @@ impl<R: Readiness> Socket<R> {
         self.learned.as_ref().map_or(Locality::Unknown, |learned| learned.locator.locality())
     }
 
-    fn learn(&mut self) -> &mut Learned {
-        let (rule, fd) = (&self.context.locality, &self.fd);
+    fn learn(&mut self) -> &mut Learned<R::Timer> {
+        let (rule, fd, is_tcp) = (&self.context.locality, &self.fd, self.is_tcp);
         self.learned.get_or_insert_with(|| {
+            if !is_tcp {
+                return Box::new(Learned::of_unix());
+            }
             let asks = rule.forced.is_some() || !rule.trusted_remote.is_empty();
             let peer =
                 asks.then(|| fd.as_ref().and_then(|fd| socket::peer_address(fd.as_fd()).ok()));
             let peer = peer.flatten().flatten().map(|address| address.ip());
-            Box::new(Learned { locator: Locator::new(rule.of(peer)), ..Learned::default() })
+            Box::new(Learned::new(Locator::new(rule.of(peer))))
         })
     }
 
@@ -261,6 +306,14 @@ impl<R: Readiness> Socket<R> {
     #[must_use]
     pub fn queued(&self) -> Position {
         self.pending.as_ref().map_or(self.position, |pending| pending.queue.end())
+    }
+
+    /// Whether nothing is queued, and no buffer waits to be given back: a flush would find
+    /// nothing to do.
+    #[inline]
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.pending.is_none()
     }
 
     /// Sends what is queued, as far as the socket takes it. Ready when all of
@@ -326,6 +379,9 @@ impl<R: Readiness> Socket<R> {
         let (Some(pending), Some(bounds)) = (&mut self.pending, &self.context.unsent) else {
             return;
         };
+        if !self.is_tcp {
+            return;
+        }
         if let Some(bytes) = pending.filling.handle_room(bounds)
             && let Some(fd) = &self.fd
         {
@@ -368,11 +424,11 @@ impl<R: Readiness> Socket<R> {
         self.context.counters.add(ways);
         sent.add_all(&ways);
         // Pipes are few: an empty one serves another meanwhile.
-        if let Ok(Pumped::Blocked) = &result
-            && pipe.as_ref().is_some_and(|pipe| pipe.contained() == 0)
-            && let Some(pipe) = pipe.take()
-        {
-            pipes.give_back(pipe);
+        if let Ok(Pumped::Blocked) = &result {
+            if pipe.as_ref().is_some_and(|pipe| pipe.contained() == 0) {
+                *pipe = None;
+            }
+            relayed::give_way(queue, pipes);
         }
         buffers.sweep(ledger);
         while let Some(sent) = queue.poll_sent_region() {
@@ -385,9 +441,7 @@ impl<R: Readiness> Socket<R> {
     fn settle(&mut self) {
         if let Some(pending) = &mut self.pending {
             self.position = pending.queue.accepted();
-            if let Some(pipe) = pending.pipe.take() {
-                self.context.pipes.give_back(pipe);
-            }
+            pending.pipe = None;
             if pending.is_over()
                 && let Some(pending) = self.pending.take()
             {
@@ -458,71 +512,12 @@ impl<R: Readiness> Socket<R> {
                 alarm.clear();
             }
             // Its bytes are no part of the stream: it serves nobody else.
-            if pending.pipe.as_ref().is_some_and(|pipe| pipe.contained() > 0)
-                && let Some(pipe) = pending.pipe.take()
-            {
-                self.context.pipes.give_back(pipe);
+            if pending.pipe.as_ref().is_some_and(|pipe| pipe.contained() > 0) {
+                pending.pipe = None;
             }
             self.settle();
         }
         self.position
-    }
-
-    /// Ready when something can be received, or the peer sends no more.
-    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // What it sent last may be released while it is idle.
-        self.take_reports();
-        if self.pending.as_ref().is_some_and(|pending| pending.is_over()) {
-            self.settle();
-        }
-        self.readiness.poll_readable(cx).map(|_| ())
-    }
-
-    /// Ready once the peer has said that it sends no more, or the connection is
-    /// gone. It may still be reading: only sending tells.
-    pub fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.readiness.poll_hung_up(cx)
-    }
-
-    /// Receives into the spare room of `buffer`; 0 when the peer sends no more.
-    ///
-    /// # Errors
-    /// `ConnectionReset` and the like; `InvalidInput` when there is no room.
-    pub fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut Vec<u8>,
-    ) -> Poll<io::Result<usize>> {
-        // Who waits to read is woken by reports too, and may be the only one.
-        self.take_reports();
-        loop {
-            let edge = ready!(self.readiness.poll_readable(cx));
-            let room = buffer.capacity() - buffer.len();
-            match socket::receive(self.fd(), buffer) {
-                Ok(count) => {
-                    // A short read took all there was: the next byte makes a
-                    // new edge, and the call that would find nothing is saved.
-                    // Not so the end of the stream, whose edge has passed.
-                    if count < room && !edge.hung_up {
-                        self.readiness.clear_readable(edge);
-                    }
-                    return Poll::Ready(Ok(count));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readiness.clear_readable(edge);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    /// Receives into the spare room of `buffer`, as [`Socket::poll_receive`].
-    ///
-    /// # Errors
-    /// As [`Socket::poll_receive`].
-    pub async fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_receive(cx, buffer)).await
     }
 
     /// Says that nothing more will be sent, after what was accepted so far.

@@ -2,13 +2,12 @@
 
 use std::cell::Cell;
 
-use sluicegate_sys::splice::Pipe;
-
 use super::kernel::Report;
 use super::regions::Regions;
 use crate::buffers::Buffers;
 use crate::ledger::Ledger;
 use crate::limits::Filling;
+use crate::pipes::LentPipe;
 use crate::position::Position;
 use crate::queue::SendQueue;
 
@@ -16,7 +15,7 @@ use crate::queue::SendQueue;
 pub(super) struct Pending {
     pub(super) queue: SendQueue,
     pub(super) ledger: Ledger,
-    pub(super) pipe: Option<Pipe>,
+    pub(super) pipe: Option<LentPipe>,
     pub(super) buffers: Buffers,
     /// Whose acknowledgement is to wake somebody.
     pub(super) report: Option<Report>,

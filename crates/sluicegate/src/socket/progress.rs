@@ -110,6 +110,9 @@ impl<R: Readiness> Socket<R> {
         if self.progress().map_err(SendError::Connection)?.acked >= end {
             return Ok(true);
         }
+        if !self.is_tcp {
+            return Ok(true);
+        }
         // A connection that is gone never acknowledges: its count stays. Asked
         // once more, since it may have gone after it had acknowledged all.
         let info = tcp_info::tcp_info(self.fd()).map_err(SendError::Connection)?;
@@ -181,7 +184,9 @@ impl<R: Readiness> Socket<R> {
         }
     }
 
-    /// How far the stream has come, asked of the kernel now (`SIOCOUTQ`).
+    /// How far the stream has come, asked of the kernel now (`SIOCOUTQ`). What a
+    /// socket of the Unix domain has accepted lies in its peer's queue, and
+    /// counts as acked.
     ///
     /// # Errors
     /// As `ioctl(2)`.
@@ -191,7 +196,7 @@ impl<R: Readiness> Socket<R> {
         if !self.is_established {
             self.is_established = !tcp_info::tcp_info(self.fd())?.handshaking;
         }
-        let mut unacked = outq::unacknowledged(self.fd())?;
+        let mut unacked = if self.is_tcp { outq::unacknowledged(self.fd())? } else { 0 };
         let is_shut = self.learned.as_ref().is_some_and(|learned| learned.is_shut);
         // The end of the stream is counted as a byte while it is under way. If
         // it is so now, it was so at the count before.

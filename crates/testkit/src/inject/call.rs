@@ -18,6 +18,8 @@ pub enum Call {
     Drain,
     /// `pread64`. Short: fewer bytes.
     Read,
+    /// `pwrite64`. Short: fewer bytes.
+    Write,
     /// `epoll_wait`, `epoll_pwait`, `epoll_pwait2`. Short: fewer events.
     Wait,
     /// `accept4`.
@@ -52,6 +54,7 @@ impl Call {
             275 if arguments[1] != 0 => Self::Fill,
             275 => Self::Drain,
             17 => Self::Read,
+            18 => Self::Write,
             232 | 281 | 441 => Self::Wait,
             288 => Self::Accept,
             233 => Self::Watch,
@@ -64,7 +67,7 @@ impl Call {
     /// Where it says how much it is to do; `None` for a call that cannot honestly be shortened.
     pub(super) fn length(self) -> Option<Length> {
         Some(match self {
-            Self::Send | Self::Read | Self::Wait => Length::Argument(2),
+            Self::Send | Self::Read | Self::Write | Self::Wait => Length::Argument(2),
             Self::Sendfile => Length::Argument(3),
             Self::Fill | Self::Drain => Length::Argument(4),
             Self::SendMessage => Length::Message(1),

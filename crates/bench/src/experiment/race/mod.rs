@@ -20,6 +20,7 @@ use self::backing::{Backing, Ground};
 use self::cell::{Cell, Plan};
 use self::findings::Findings;
 pub(crate) use self::guest::RaceGuest;
+pub(super) use self::sizes::parse as parse_size;
 use self::sizes::{GUEST_WIRE, READERS, Sizes, WIRES};
 use self::ways::Way;
 use super::options::Outcome;

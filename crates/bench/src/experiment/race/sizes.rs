@@ -92,7 +92,7 @@ fn round(bytes: u64) -> u64 {
 }
 
 /// A number of bytes: `4GiB`, `256MiB`.
-pub(super) fn parse(text: &str) -> Result<u64, String> {
+pub(in crate::experiment) fn parse(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no size such as 256MiB or 4GiB");
     let (number, shift) = if let Some(number) = text.strip_suffix("GiB") {
         (number, 30)

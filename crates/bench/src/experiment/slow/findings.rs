@@ -261,7 +261,8 @@ mod tests {
     use crate::harness::memory::Memory;
 
     fn load(seconds: f64, mib: i64, slowest: f64) -> SlowLoad {
-        let server = |mib: i64| Memory { resident: mib << 20, proportional: None };
+        let server =
+            |mib: i64| Memory { resident: mib << 20, anonymous: mib << 20, proportional: None };
         let kernel = |mib: i64| KernelMemory { tcp: mib << 20, slab: 0, all: mib << 20 };
         let core = CoreTime { system: seconds, idle: 9.0, ..CoreTime::default() };
         let (received, queued) = (1 << 29, 1 << 29);

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{chart, foreign, text};
+use super::{chart, foreign, text, upstreams};
 use crate::admin::answer::Status;
 use crate::admin::figures::{Configuration, Figures, share};
 use crate::files::{Utc, grouped};
@@ -17,23 +17,24 @@ pub(super) fn write(out: &mut String, status: &Status) -> fmt::Result {
     ways(out, figures)?;
     responses(out, figures)?;
     files(out, figures)?;
+    upstreams::write(out, figures)?;
     limits(out, status)?;
     ended(out, figures)?;
     workers(out, figures)?;
     configuration(out, status)
 }
 
-fn open(out: &mut String, title: &str) {
+pub(super) fn open(out: &mut String, title: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "<section class=\"card\"><h2>{title}</h2>");
 }
 
-fn close(out: &mut String) {
+pub(super) fn close(out: &mut String) {
     out.push_str("</section>\n");
 }
 
 /// Parts of a whole: a bar, and a line for each.
-fn parts(
+pub(super) fn parts(
     out: &mut String,
     whole: u64,
     parts: &[(&str, &str, u64)],
@@ -153,7 +154,12 @@ fn meter(out: &mut String, name: &str, used: Option<u64>, most: Option<u64>) -> 
         Some(u64::MAX) => "no limit".to_owned(),
         Some(number) => text::about(number),
     };
-    let part = used.zip(most).and_then(|(used, most)| share(used, most)).unwrap_or(0.0);
+    let part = used.zip(most).and_then(|(used, most)| share(used, most));
+    fill(out, name, &format!("{shown} of {limit}"), part.unwrap_or(0.0))
+}
+
+/// A bar, with what it means beside it.
+pub(super) fn fill(out: &mut String, name: &str, value: &str, part: f64) -> fmt::Result {
     write!(out, "<tr><th scope=\"row\">{name}</th><td><span>")?;
     let class = match part {
         full if full >= 0.95 => "s5",
@@ -161,10 +167,10 @@ fn meter(out: &mut String, name: &str, used: Option<u64>, most: Option<u64>) -> 
         _ => "w2",
     };
     chart::bar(out, [(class, part)]);
-    write!(out, "</span>{shown} of {limit}</td></tr>")
+    write!(out, "</span>{value}</td></tr>")
 }
 
-fn line(out: &mut String, name: &str, value: &str) -> fmt::Result {
+pub(super) fn line(out: &mut String, name: &str, value: &str) -> fmt::Result {
     write!(out, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>")
 }
 

@@ -6,6 +6,7 @@
 mod cards;
 mod chart;
 mod text;
+mod upstreams;
 
 use std::fmt::{self, Write};
 

@@ -17,12 +17,25 @@ use super::Shown;
 use crate::admin::answer::{Status, Windows};
 use crate::admin::figures::{self, Figures};
 use crate::admin::history::{History, Sample};
-use crate::admin::page;
+use crate::admin::{page, upstreams};
 
 #[path = "../../../tests/common/status_page.rs"]
 mod status_page;
 
 const NOW: u64 = 1_795_340_000;
+
+fn server(address: &str, up: bool, ejected: bool) -> upstreams::Server {
+    upstreams::Server {
+        address: address.into(),
+        up,
+        ejected,
+        active: 17,
+        requests: 1_234_567,
+        failures: 321,
+        connects: 2_345,
+        reuses: 1_232_222,
+    }
+}
 
 /// A minute of a program that is asked for more and more, with a break.
 fn busy() -> Status {
@@ -84,6 +97,29 @@ fn busy() -> Status {
             files_in_memory: 3_210,
             memory_bytes: 98_123_456,
             files_open: 512,
+        },
+        pools: vec![upstreams::Pool {
+            name: "app".into(),
+            servers: vec![
+                server("127.0.0.1:9001", true, false),
+                server("app-with-a-long-name.internal.example.test:9002", true, true),
+                server("unix:/run/app/workers/gunicorn-production.sock", false, false),
+            ],
+            queue: upstreams::Queue { waiting: 3, queued: 1_204, refused: 12, timed_out: 5 },
+        }],
+        relayed: upstreams::Relays {
+            spliced_bytes: total / 3,
+            ring_bytes: total / 40,
+            disk_bytes: total / 90,
+            copied_bytes: total / 9,
+            upstream_held: upstreams::Held { count: 4_000, sum_ms: 91_000, within_ms: vec![] },
+            troubles: BTreeMap::from([("connect", 12), ("head_timeout", 3), ("busy", 0)]),
+            ..Default::default()
+        },
+        spool: upstreams::Spool {
+            held_bytes: 1_234_567_890,
+            disk_bytes: 345_678_901,
+            budget_bytes: 4 << 30,
         },
         configuration: Some(figures::Configuration {
             file: "/etc/sluicegate/sluicegate.toml".into(),
@@ -179,7 +215,7 @@ fn the_page_is_alive_in_a_browser() {
     });
     // In both cases the load ends.
     let seen = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        status_page::visit(shown.address);
+        status_page::visit(shown.address, true);
         status_page::pictures(shown.address, &target());
     }));
     ends.store(true, Ordering::Relaxed);

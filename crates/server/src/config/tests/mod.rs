@@ -2,10 +2,13 @@
 
 mod example;
 mod files;
+mod pools;
+mod proxy;
 mod random;
 mod routes;
 mod sites;
 mod top;
+mod upstreams;
 mod values;
 mod wholes;
 
@@ -44,13 +47,17 @@ fn told(mistakes: &Mistakes) -> Vec<String> {
 
 fn check(cases: &[Case], whole: impl Fn(&str) -> String) {
     let directory = directory();
+    let mut wrong = String::new();
     for (text, expected) in cases {
         let result = read(&whole(text), directory.path());
         let told = result.as_ref().map_or_else(told, |_| Vec::new());
         let path = directory.path().to_string_lossy();
         let told: Vec<String> = told.iter().map(|line| line.replace(&*path, "DIR")).collect();
-        assert_eq!(told, *expected, "{text}");
+        if told != *expected {
+            wrong += &format!("\n{text}\n     told {told:#?}\n expected {expected:#?}\n");
+        }
     }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 /// A route that nothing is wrong with.
@@ -77,6 +84,23 @@ fn mistakes_of_files_are_told() {
         let files = format!("files = {{ root = \"www\", {text} }}");
         format!("[[site]]\n[[site.route]]\npath = \"/app/\"\n{files}\n")
     });
+}
+
+#[test]
+fn mistakes_of_pools_are_told() {
+    check(pools::POOL, |text| {
+        let route = "route = [{ path = \"/\", proxy = { pool = \"app\" } }]\n";
+        format!("[pool.app]\n{text}\n[[site]]\n{route}")
+    });
+    check(pools::WHOLE, str::to_owned);
+}
+
+#[test]
+fn mistakes_of_proxies_are_told() {
+    check(proxy::PROXY, |text| {
+        format!("[[site]]\n[[site.route]]\npath = \"/app/\"\nproxy = {{ {text} }}\n")
+    });
+    check(proxy::SPOOL, |text| format!("{text}\n[[site]]\n{ROUTE}"));
 }
 
 #[test]

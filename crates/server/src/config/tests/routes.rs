@@ -3,7 +3,10 @@
 use super::Case;
 
 pub(super) const ROUTE: &[Case] = &[
-    (r#"path = "/""#, &["2:1: this route does nothing; expected `files`, `redirect` or `respond`"]),
+    (
+        r#"path = "/""#,
+        &["2:1: this route does nothing; expected `files`, `proxy`, `redirect` or `respond`"],
+    ),
     (
         r#"respond = { text = "x" }"#,
         &[r#"2:1: this route matches nothing; expected `path = "/app/"` or `match = "*.php"`"#],

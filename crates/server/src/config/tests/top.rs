@@ -82,7 +82,6 @@ admin = "127.0.0.1:80""#,
         r#"access_log = { path = "www" }"#,
         &["1:23: `path` cannot be `www`; expected a file, not a directory"],
     ),
-    (r#"spool = { memory_budget = "25%" }"#, &["1:1: `spool` is not in this version yet"]),
     (
         r#"send = { strategy = "Sendfile", locality = "here" }"#,
         &[
@@ -131,12 +130,12 @@ admin = "127.0.0.1:80""#,
     ),
     (
         r#"strip_prefix = "/x""#,
-        &["1:1: unknown key `strip_prefix` in the top level; it is a key of `files`"],
+        &["1:1: unknown key `strip_prefix` in the top level; it is a key of `files` and `proxy`"],
     ),
     (
         "zebra = 1",
         &[
-            "1:1: unknown key `zebra` in the top level; expected `workers`, `listen`, `user`, `admin`, `access_log`, `send`, `timeouts`, `limits` or `site`",
+            "1:1: unknown key `zebra` in the top level; expected `workers`, `listen`, `user`, `admin`, `access_log`, `proxy_protocol_from`, `send`, `spool`, `timeouts`, `limits`, `pool` or `site`",
         ],
     ),
     (

@@ -96,7 +96,7 @@ workers = "x"
 hosts = 7
 "#,
         &[
-            "1:1: unknown key `a` in the top level; expected `workers`, `listen`, `user`, `admin`, `access_log`, `send`, `timeouts`, `limits` or `site`",
+            "1:1: unknown key `a` in the top level; expected `workers`, `listen`, `user`, `admin`, `access_log`, `proxy_protocol_from`, `send`, `spool`, `timeouts`, `limits`, `pool` or `site`",
             "2:1: duplicate key",
             "3:11: `workers` is a string; expected a whole number, such as 2",
             "4:8: unclosed array table, expected `]`",
@@ -143,6 +143,27 @@ respond = { status = 404 }
 "#,
         &[
             r#"7:9: paths of `/internal/` (line 3) come here without its `allow` and `deny`; expected `allow` or `deny` here, too (`allow = ["all"]` for everybody)"#,
+        ],
+    ),
+    (
+        r#"[[site]]
+[[site.route]]
+path = "/protected/"
+internal = true
+files = { root = "www" }
+[[site.route]]
+match = "*.pdf"
+files = { root = "www" }
+[[site.route]]
+match = "*.txt"
+internal = true
+files = { root = "www" }
+[[site.route]]
+path = "/"
+proxy = { url = "http://127.0.0.1:9", accel = true }
+"#,
+        &[
+            r#"7:9: paths of `/protected/` (line 3) come here though it is `internal`; expected `internal = true`, `allow` or `deny` here (`allow = ["all"]` for everybody)"#,
         ],
     ),
     (
@@ -230,9 +251,6 @@ path     = "/pages/"
 template = { root = "/srv/pages" }     # server-side includes
 "#,
         &[
-            "12:2: `spool` is not in this version yet",
-            "15:2: `pool` is not in this version yet",
-            "29:1: `proxy` is not in this version yet",
             "33:1: `fastcgi` is not in this version yet",
             "37:1: `template` is not in this version yet",
         ],

@@ -12,7 +12,8 @@ use super::check;
 /// What Sluicegate asks for: the kernel's default `fs.pipe-max-size`.
 const SIZE: usize = 1024 * 1024;
 
-/// Pipes that one Sluicegate lends to its connections at most.
+/// With fewer, what waits between upstreams and clients has hardly any, since a
+/// quarter is kept for what moves.
 const WANTED: usize = 32;
 
 /// Pipes that are tried, all at once and for a moment.
@@ -82,9 +83,10 @@ fn count(made: usize, end: &End) -> Check {
     let check = check(
         "sending.pipes",
         "number of pipes of 1 MiB",
-        "Each large file that is being sent borrows a pipe; 32 are lent at most. What goes beyond \
-         this user's share goes by `sendfile`, which costs more CPU. The share is all programs' of \
-         one user; root has no limit.",
+        "Each large file that is being sent borrows a pipe, and what waits between an upstream and \
+         its client lies in as many as it has MiB. What goes beyond this user's share goes by \
+         `sendfile` and through memory of our own, which costs more CPU. The share is all programs' \
+         of one user; root has no limit.",
     )
     .figure("made", made)
     .figure("tried", TRIED)

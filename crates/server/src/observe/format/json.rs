@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use sluicegate_http::{Answered, Known};
 
+use super::relayed;
 use super::{Clock, PROTOCOL, address, escape, push_number, request_line};
 
 /// Appends a line, without its end. What there is not has no key: `client` and
 /// `server` on sockets of the Unix domain; `host`, `method`, `target` and
 /// `protocol` where the head could not be read; `status` where there was no
-/// answer; `announced`, `acked`, `referer`, `user_agent`, `failure`.
+/// answer; `announced`, `acked`, `referer`, `user_agent`, `failure`; what is said
+/// of upstreams where none was asked.
 pub(super) fn render(out: &mut Vec<u8>, clock: &mut Clock, answered: &Answered<'_>) {
     out.extend_from_slice(b"{\"time\":\"");
     clock.push_rfc_3339(out, answered.time);
@@ -61,6 +63,9 @@ pub(super) fn render(out: &mut Vec<u8>, clock: &mut Clock, answered: &Answered<'
         text(out, b",\"referer\":\"", head.known(Known::Referer));
         text(out, b",\"user_agent\":\"", head.known(Known::UserAgent));
     }
+    if let Some(note) = answered.note {
+        relayed::push(out, note);
+    }
     if let Some(failure) = answered.failure {
         text(out, b",\"failure\":\"", Some(failure.name().as_bytes()));
     }
@@ -74,14 +79,14 @@ fn micros(duration: Duration) -> u64 {
 
 /// Appends `key`, which ends where the number begins.
 #[inline]
-fn number<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], number: u64) {
+pub(super) fn number<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], number: u64) {
     out.extend_from_slice(key);
     push_number(out, number);
 }
 
 /// Appends `key`, which ends with the quotation mark, and the text, if there is one.
 #[inline]
-fn text<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], text: Option<&[u8]>) {
+pub(super) fn text<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], text: Option<&[u8]>) {
     if let Some(text) = text {
         out.extend_from_slice(key);
         escape::push_json(out, text);

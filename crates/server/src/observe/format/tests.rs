@@ -1,10 +1,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use sluicegate::WayBytes;
+use sluicegate::{SpoolBytes, WayBytes};
 use sluicegate_http::{Endpoints, Failure, Limits, RequestHead};
 
 use super::*;
+use crate::proxy::{Note, Told};
 
 pub(super) fn head(text: &[u8]) -> RequestHead {
     let mut head = RequestHead::new();
@@ -16,7 +17,11 @@ pub(in crate::observe) fn answered(head: Option<&RequestHead>) -> Answered<'_> {
     let socket = |text: &str| Some(text.parse::<SocketAddr>().unwrap());
     Answered {
         head,
-        endpoints: Endpoints { peer: socket("192.0.2.7:50123"), local: socket("[::1]:8080") },
+        endpoints: Endpoints {
+            peer: socket("192.0.2.7:50123"),
+            local: socket("[::1]:8080"),
+            balanced: None,
+        },
         status: Some(200),
         head_only: false,
         head_bytes: 211,
@@ -30,6 +35,7 @@ pub(in crate::observe) fn answered(head: Option<&RequestHead>) -> Answered<'_> {
         acked_after: None,
         requests: 3,
         failure: None,
+        note: None,
     }
 }
 
@@ -91,6 +97,50 @@ fn json_leaves_out_what_there_is_not() {
          \"sendfile\":1000,\"spliced\":0,\"zerocopy\":0,\"duration_us\":52,\"handler_us\":1,\
          \"requests\":3}\n"
     );
+}
+
+#[test]
+fn json_has_what_a_proxied_request_tells() {
+    let head = head(REQUEST);
+    let of = |told: Told| {
+        let note = Note::default();
+        note.change(|kept| *kept = told);
+        let mut proxied = answered(Some(&head));
+        proxied.note = Some(&note);
+        let line = line(LogFormat::Json, &proxied);
+        let (_, rest) = line.split_once("\\u0009é\"").unwrap();
+        rest.to_owned()
+    };
+    let told = Told {
+        upstream: Some("unix:/run/\"a\"".into()),
+        status: Some(200),
+        tries: 2,
+        queue_ms: Some(12),
+        connect_ms: Some(1),
+        head_ms: Some(23),
+        held_ms: Some(456),
+        lost_disk: false,
+        spool: SpoolBytes { spliced: 1, ring: 2, disk: 3, copied: 4 },
+        trouble: Some("truncated"),
+        request_bytes: 5,
+        proofs: [0; 4],
+    };
+    assert_eq!(
+        of(told),
+        ",\"upstream\":\"unix:/run/\\\"a\\\"\",\"upstream_status\":200,\"upstream_tries\":2,\
+         \"upstream_queue_ms\":12,\"upstream_connect_ms\":1,\"upstream_head_ms\":23,\"upstream_held_ms\":456,\
+         \"spool_spliced\":1,\"spool_ring\":2,\"spool_disk\":3,\"spool_copied\":4,\
+         \"request_bytes\":5,\"trouble\":\"truncated\"}\n"
+    );
+    assert_eq!(of(Told::default()), ",\"upstream_tries\":0}\n");
+    let mut foreign = answered(Some(&head));
+    foreign.note = Some(&"a note of nobody's");
+    assert_eq!(line(LogFormat::Json, &foreign), line(LogFormat::Json, &answered(Some(&head))));
+    // The format of others stays what others read.
+    let note = Note::default();
+    foreign.note = Some(&note);
+    let combined = |answered: &Answered<'_>| line(LogFormat::Combined, answered);
+    assert_eq!(combined(&foreign), combined(&answered(Some(&head))));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! Our own few lines and no crate's: `prometheus-client` writes OpenMetrics
 //! from counters that it owns, and ours are there already.
 
+mod upstreams;
+
 use std::fmt::{Display, Write};
 
 use super::figures::Figures;
@@ -17,19 +19,22 @@ enum Kind {
     Gauge,
 }
 
+/// Names and values; none for the only sample of its family.
+type Labels = Vec<(&'static str, String)>;
+
 /// Writes families of metrics, one after another.
 struct Exposition {
     out: String,
 }
 
 impl Exposition {
-    /// A family: one line for each set of labels (none, or a name with a value).
+    /// A family: one line for each set of labels.
     fn family<V: Display>(
         &mut self,
         kind: Kind,
         name: &str,
         help: &str,
-        samples: impl IntoIterator<Item = (Option<(&'static str, String)>, V)>,
+        samples: impl IntoIterator<Item = (Labels, V)>,
     ) {
         let mut samples = samples.into_iter().peekable();
         // What is not known is left out, with its name.
@@ -40,29 +45,59 @@ impl Exposition {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
         };
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.out, "# HELP {name} {}", escaped(help, false));
-        let _ = writeln!(self.out, "# TYPE {name} {kind}");
-        for (label, value) in samples {
-            let _ = match label {
-                Some((label, text)) => {
-                    writeln!(self.out, "{name}{{{label}=\"{}\"}} {value}", escaped(&text, true))
-                }
-                None => writeln!(self.out, "{name} {value}"),
-            };
+        self.head(kind, name, help);
+        for (labels, value) in samples {
+            self.sample(name, &labels, value);
         }
     }
 
+    fn head(&mut self, kind: &str, name: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.out, "# HELP {name} {}", escaped(help, false));
+        let _ = writeln!(self.out, "# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&'static str, String)], value: impl Display) {
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(label, text)| format!("{label}=\"{}\"", escaped(text, true)))
+            .collect();
+        let _ = match labels.as_slice() {
+            [] => writeln!(self.out, "{name} {value}"),
+            labels => writeln!(self.out, "{name}{{{}}} {value}", labels.join(",")),
+        };
+    }
+
+    /// How often something was at most each of some bounds, in their order; how
+    /// often it was at all, and the sum of it.
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        within: impl IntoIterator<Item = (f64, u64)>,
+        count: u64,
+        sum: f64,
+    ) {
+        self.head("histogram", name, help);
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in within {
+            self.sample(&bucket, &[("le", bound.to_string())], count);
+        }
+        self.sample(&bucket, &[("le", "+Inf".to_owned())], count);
+        self.sample(&format!("{name}_sum"), &[], sum);
+        self.sample(&format!("{name}_count"), &[], count);
+    }
+
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(Kind::Counter, name, help, [(None, value)]);
+        self.family(Kind::Counter, name, help, [(Vec::new(), value)]);
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(Kind::Gauge, name, help, [(None, value)]);
+        self.family(Kind::Gauge, name, help, [(Vec::new(), value)]);
     }
 
     fn maybe(&mut self, name: &str, help: &str, value: Option<u64>) {
-        self.family(Kind::Gauge, name, help, value.map(|value| (None, value)));
+        self.family(Kind::Gauge, name, help, value.map(|value| (Vec::new(), value)));
     }
 
     fn counters<'a>(
@@ -73,7 +108,7 @@ impl Exposition {
         values: impl IntoIterator<Item = (&'a str, u64)>,
     ) {
         let values = values.into_iter();
-        let labelled = values.map(|(text, value)| (Some((label, text.to_owned())), value));
+        let labelled = values.map(|(text, value)| (vec![(label, text.to_owned())], value));
         self.family(Kind::Counter, name, help, labelled);
     }
 }
@@ -99,12 +134,13 @@ pub(super) fn render(figures: &Figures) -> String {
     connections(&mut to, figures);
     bytes(&mut to, figures);
     files(&mut to, figures);
+    upstreams::write(&mut to, figures);
     host(&mut to, figures);
     to.out
 }
 
 fn program(to: &mut Exposition, figures: &Figures) {
-    let version = Some(("version", figures.version.to_owned()));
+    let version = vec![("version", figures.version.to_owned())];
     let help = "The program that runs; always 1.";
     to.family(Kind::Gauge, "sluicegate_build_info", help, [(version, 1)]);
     to.gauge(
@@ -156,7 +192,7 @@ fn connections(to: &mut Exposition, figures: &Figures) {
         "sluicegate_worker_connections_open",
         "Open connections of one worker.",
         workers.map(|(number, worker)| {
-            (Some(("worker", number.to_string())), worker.connections_open)
+            (vec![("worker", number.to_string())], worker.connections_open)
         }),
     );
     to.counters(

@@ -1,7 +1,10 @@
 //! What a configuration says, once nothing in it is wrong.
 
+mod upstream;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +12,12 @@ use sluicegate::{LocalityRule, Strategy};
 use sluicegate_http::{Fields, Limits};
 
 use crate::files;
+
+pub(crate) use self::upstream::{
+    Address, Balance, Ejection, ForwardedRule, Health, HostRule, Pool, Proxy, ProxyProtocol,
+    RequestBodyRule, Server, spool,
+};
+pub(super) use self::upstream::{BUFFER, SPOOL_MEMORY, SPOOL_SHARE};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -34,6 +43,13 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// How long open connections may take to finish at the end.
     pub(crate) drain: Duration,
+    /// Names are unique, and each that a route names is here.
+    pub(crate) pools: Vec<Pool>,
+    /// Bytes that all spools together may hold in memory.
+    pub(crate) spool_budget: u64,
+    /// Networks whose connections begin with a PROXY protocol header (v1 or v2),
+    /// which tells who the client is. Empty: none.
+    pub(crate) proxy_protocol_from: Vec<(IpAddr, u8)>,
     /// In the order of the file. At most one has no hosts, for each set of addresses.
     pub(crate) sites: Vec<Site>,
 }
@@ -87,6 +103,8 @@ pub(crate) struct Route {
     pub(crate) headers: HeaderRules,
     pub(crate) access: Access,
     pub(crate) action: Action,
+    /// Reached only by an upstream's `X-Accel-Redirect`; to clients it does not exist.
+    pub(crate) internal: bool,
     /// Where it begins in the file, from 1.
     pub(crate) line: usize,
 }
@@ -114,6 +132,8 @@ pub(crate) enum Action {
         options: files::Options,
     },
     Redirect(Redirect),
+    /// From a pool of upstreams.
+    Proxy(Arc<Proxy>),
     /// The same answer for everybody.
     Respond {
         status: u16,
