@@ -64,6 +64,8 @@ impl Scratches {
         }
         let mut none = Vec::new();
         let out = kept.last_mut().map_or(&mut none, |scratch| &mut scratch.out);
+        // What a request that panicked has left is not the beginning of the next.
+        out.clear();
         let written = write(out);
         out.clear();
         written

@@ -93,8 +93,8 @@ impl Worker {
         Ok(response)
     }
 
-    /// Answers from an upstream, or with the file that it names.
-    async fn relay(&self, request: &mut Request) -> Response {
+    /// Answers a request: at once, or from an upstream, or with the file that it names.
+    async fn respond(&self, request: &mut Request) -> Response {
         let Request { head, body, endpoints, note, interim, is_observed } = request;
         let Later { site, route, proxy, path } = match self.answer(head, endpoints) {
             Ok(response) => return response,
@@ -234,7 +234,7 @@ impl Site {
 
 impl Handler for Worker {
     async fn handle(&self, request: &mut Request) -> Response {
-        self.relay(request).await
+        self.respond(request).await
     }
 
     fn refuse(&self, status: u16) -> Response {

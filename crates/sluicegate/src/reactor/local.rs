@@ -205,7 +205,10 @@ impl Reactor {
         let mut readers: Vec<Wakes> = Vec::new();
         for (_, slot) in self.inner.slots.borrow_mut().iter_mut() {
             slot.state = slot.state.tried_again();
-            readers.push(slot.reader.take_waiting());
+            let reader = slot.reader.take_waiting();
+            if !reader.is_nobody() {
+                readers.push(reader);
+            }
         }
         for reader in readers {
             reader.wake();
