@@ -29,7 +29,12 @@ pub(super) fn command(
     // Nothing but what is named here: no disk, no screen, no configuration of the system's.
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.args(["-accel", "tcg", "-machine", "q35", "-cpu", "max"]);
-    command.args(["-smp", &options.processors.to_string()]);
+    // Room for one processor more than there are: where there can be only one, qemu makes of the
+    // guest's locked instructions common ones, and so of Linux's `smp_mb` no barrier
+    // (`CF_PARALLEL`). But its threads that serve the devices run beside the guest's all the same,
+    // and now and then a packet is put into the network card's queue, and nobody is told.
+    let most = options.processors.saturating_add(1);
+    command.arg("-smp").arg(format!("{},maxcpus={most}", options.processors));
     command.args(["-m", &options.mebibytes.to_string()]);
     // ttyS0 is the console, ttyS1 the line.
     command.args(["-serial", "stdio", "-serial", "chardev:line", "-chardev"]);
