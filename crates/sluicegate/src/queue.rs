@@ -290,6 +290,15 @@ impl<F> SendQueue<F> {
         if len == 0 {
             return Ok(self.end);
         }
+        if let Segment::Piped(piped) = &segment
+            && let Some(Part::Piped { pipe, left }) = self.parts.back_mut()
+            && Arc::ptr_eq(pipe, &piped.pipe)
+        {
+            // Behind what is in the same pipe already: one call takes both.
+            *left += len;
+            self.end = self.end.advanced(len);
+            return Ok(self.end);
+        }
         if self.parts.len() >= self.limit {
             return Err(QueueError::Full { limit: self.limit });
         }

@@ -72,6 +72,14 @@ pub trait Readiness {
     /// The error queue was emptied, after `edge` was seen.
     fn clear_error(&self, edge: Edge);
 
+    /// Says whether what comes on `fd`, the watched one, is to be told from now on: the peer's
+    /// end and errors always are. Where it is told again, so is what came meanwhile. Returns
+    /// whether it is so now; a source that cannot tell less says that it is not.
+    fn tell_input(&self, fd: BorrowedFd<'_>, told: bool) -> bool {
+        let _ = fd;
+        told
+    }
+
     /// Watches `fd`, which is the watched one, no longer, though it stays open.
     fn unwatch(&self, fd: BorrowedFd<'_>);
 

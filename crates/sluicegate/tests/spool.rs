@@ -15,9 +15,10 @@ use relay::{
     Seen, all_given_back, narrow, on_disk, options, pair, pattern, receive, relay, send, socket,
     spool,
 };
+use rustix::event::{PollFd, PollFlags};
 use sluicegate::{
     AcquireError, Lease, PipePool, Registration, Ring, RingError, Room, SendContext, Sink, Socket,
-    SpoolOptions, Timer, Worker,
+    Spool, SpoolOptions, Timer, Worker,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -469,6 +470,67 @@ fn whatever_is_dropped_in_the_middle_leaves_nothing() {
             writer.join().unwrap();
         }
     }
+}
+
+#[test]
+fn what_lies_down_behind_a_full_spool_wakes_nobody() {
+    let context = Arc::new(SendContext::default());
+    let worker = Worker::new().unwrap();
+    let ((from, mut upstream), (to, client)) = (pair(), pair());
+    let mut from = socket(from, worker.reactor(), &context);
+    let mut to = socket(to, worker.reactor(), &context);
+    let (mut spool, _budget) = spool(options(MIB / 2), 256 * MIB, &context);
+    let content = pattern(600 << 10);
+    let mut writer = upstream.try_clone().unwrap();
+    let first = content.clone();
+    let writer = std::thread::spawn(move || writer.write_all(&first).unwrap());
+    let reader = receive(client, 64 * 1024, |_| {});
+    let reactor = worker.reactor().clone();
+    let mut sent = 0;
+    worker
+        .run(async move {
+            let mut fill = async |spool: &mut Spool, to: &mut Socket<Registration>, len: u64| {
+                poll_fn(|cx| {
+                    while spool.poll_fill(cx, &mut from, to, u64::MAX).is_ready() {
+                        spool.handle_accepted(0);
+                    }
+                    if spool.held() >= len { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+            };
+            // Every look finds it full; after a few the rest is not told any more.
+            for _ in 0..8 {
+                fill(&mut spool, &mut to, MIB / 2).await;
+            }
+            writer.join().unwrap();
+            reactor.sleep(Duration::from_millis(20)).await;
+            let is_woken = |within: Duration| {
+                let mut fds = [PollFd::new(&reactor, PollFlags::IN)];
+                let timeout = within.try_into().unwrap();
+                rustix::event::poll(&mut fds, Some(&timeout)).unwrap() > 0
+            };
+            upstream.write_all(b"more").unwrap();
+            assert!(!is_woken(Duration::from_millis(50)), "of what is not wanted");
+            // It was there all the same, and what comes behind it is told again.
+            while spool.held() > 0 {
+                while let Some(segment) = spool.segment() {
+                    to.queue(segment).unwrap();
+                }
+                to.flush().await.unwrap();
+                spool.handle_accepted(to.accepted_position().get() - sent);
+                sent = to.accepted_position().get();
+                fill(&mut spool, &mut to, 0).await;
+            }
+            assert_eq!(sent, (600 << 10) + 4);
+            upstream.write_all(b"last").unwrap();
+            assert!(is_woken(Duration::from_secs(10)), "of what is waited for");
+            fill(&mut spool, &mut to, 4).await;
+            to.queue(spool.segment().unwrap()).unwrap();
+            to.flush().await.unwrap();
+            to.shutdown().unwrap();
+        })
+        .unwrap();
+    assert!(reader.join().unwrap() == [&content, &b"morelast"[..]].concat(), "the body differs");
 }
 
 #[test]

@@ -51,6 +51,9 @@ pub enum Interest {
     /// `EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET`: both ways of a socket, one
     /// registration for its whole life.
     Both,
+    /// `EPOLLOUT | EPOLLRDHUP | EPOLLET`: as [`Interest::Both`], but what comes makes no event.
+    /// Its end does.
+    Output,
     /// `EPOLLIN | EPOLLET`: an event descriptor of one's own.
     Read,
     /// `EPOLLIN | EPOLLEXCLUSIVE | EPOLLET`: a listener that several epoll sets
@@ -60,9 +63,16 @@ pub enum Interest {
 }
 
 impl Interest {
+    /// A socket's, of which input is told or not.
+    #[must_use]
+    pub fn of_socket(input: bool) -> Self {
+        if input { Interest::Both } else { Interest::Output }
+    }
+
     fn flags(self) -> EventFlags {
         match self {
             Interest::Both => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
+            Interest::Output => EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
             Interest::Read => EventFlags::IN | EventFlags::ET,
             Interest::SharedListener => EventFlags::IN | EventFlags::EXCLUSIVE | EventFlags::ET,
         }
@@ -124,6 +134,15 @@ impl Epoll {
         Ok(epoll::add(&self.fd, source, EventData::new_u64(key), interest.flags())?)
     }
 
+    /// Watches `source`, which is watched, otherwise. What is ready then makes an event at once,
+    /// whether or not it has made one before.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is not watched, `EINVAL` for a shared listener.
+    pub fn modify(&self, source: BorrowedFd<'_>, key: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.fd, source, EventData::new_u64(key), interest.flags())?)
+    }
+
     /// Stops watching `source`.
     ///
     /// # Errors
@@ -172,6 +191,32 @@ mod tests {
         assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0);
         wake.ring().unwrap();
         assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_comes_unwanted_makes_an_event_when_it_is_wanted_again() {
+        use std::io::Write;
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let epoll = Epoll::new().unwrap();
+        epoll.add(ours.as_fd(), 7, Interest::Both).unwrap();
+        let mut events = Events::with_capacity(4);
+        let mut wait = || {
+            epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+            events.iter().map(|(_, ready)| (ready.readable(), ready.hung_up())).next()
+        };
+        assert_eq!(wait(), Some((false, false)), "room");
+        epoll.modify(ours.as_fd(), 7, Interest::Output).unwrap();
+        assert_eq!(wait(), Some((false, false)), "room, again");
+        theirs.write_all(b"a").unwrap();
+        assert_eq!(wait(), None);
+        epoll.modify(ours.as_fd(), 7, Interest::Both).unwrap();
+        assert_eq!(wait(), Some((true, false)));
+        epoll.modify(ours.as_fd(), 7, Interest::Output).unwrap();
+        wait();
+        drop(theirs);
+        assert!(matches!(wait(), Some((_, true))), "its end is told");
+        epoll.delete(ours.as_fd()).unwrap();
+        assert!(epoll.modify(ours.as_fd(), 7, Interest::Both).is_err());
     }
 
     #[test]

@@ -126,6 +126,24 @@ fn memory_goes_by_reference_as_the_gate_says() {
 }
 
 #[test]
+fn what_follows_in_the_same_pipe_leaves_by_the_same_call() {
+    let pipe = || Arc::new(LentPipe::from(sluicegate_sys::splice::Pipe::new(4096).unwrap()));
+    let (one, other) = (pipe(), pipe());
+    let piped = |pipe: &Arc<LentPipe>, len| Segment::Piped(Piped::new(Arc::clone(pipe), len));
+    let mut queue = SendQueue::<()>::with_limit(Position::START, 2);
+    for (segment, end) in [(piped(&one, 100), 100), (piped(&one, 20), 120), (piped(&other, 5), 125)]
+    {
+        assert_eq!(queue.push(segment, Way::Copy).unwrap().get(), end);
+    }
+    assert!(queue.push(piped(&one, 1), Way::Copy).is_err(), "it is behind another's bytes");
+    assert_eq!(queue.push(piped(&other, 1), Way::Copy).unwrap().get(), 126, "needs no room");
+    assert!(matches!(queue.poll_transmit(), Some(Transmit::Piped { len: 120, more: true, .. })));
+    queue.handle_accepted(120);
+    assert_eq!(Arc::strong_count(&one), 1);
+    assert!(matches!(queue.poll_transmit(), Some(Transmit::Piped { len: 6, more: false, .. })));
+}
+
+#[test]
 fn of_what_is_in_a_pipe_more_is_said_only_where_more_follows() {
     let pipe = Arc::new(LentPipe::from(sluicegate_sys::splice::Pipe::new(4096).unwrap()));
     let piped = |len| (Segment::Piped(Piped::new(Arc::clone(&pipe), len)), Way::Copy);

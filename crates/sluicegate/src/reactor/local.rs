@@ -406,6 +406,13 @@ impl Readiness for Registration {
         self.clear(edge, ERROR);
     }
 
+    fn tell_input(&self, fd: BorrowedFd<'_>, told: bool) -> bool {
+        let slots = self.inner.slots.borrow();
+        let Some(slot) = slots.get(self.index as usize) else { return false };
+        let key = SlotKey { index: self.index, generation: slot.generation };
+        self.inner.epoll.modify(fd, key.pack(), Interest::of_socket(told)).is_ok()
+    }
+
     fn unwatch(&self, fd: BorrowedFd<'_>) {
         // It is watched, so this cannot fail.
         let _ = self.inner.epoll.delete(fd);

@@ -250,6 +250,11 @@ impl Readiness for SharedRegistration {
         self.clear(edge, ERROR);
     }
 
+    fn tell_input(&self, fd: BorrowedFd<'_>, told: bool) -> bool {
+        let key = Key { index: self.index, generation: self.slot.generation };
+        self.reactor.inner.epoll.modify(fd, key.pack(), Interest::of_socket(told)).is_ok()
+    }
+
     fn unwatch(&self, fd: BorrowedFd<'_>) {
         // It is watched, so this cannot fail.
         let _ = self.reactor.inner.epoll.delete(fd);

@@ -69,6 +69,10 @@ pub struct Socket<R: Readiness> {
     is_tcp: bool,
     /// What comes is collected before the task is woken.
     gathers: bool,
+    /// How often in a row something was there to be received and not wanted.
+    unwanted: u8,
+    /// What comes wakes nobody, until a receive finds nothing.
+    is_quiet: bool,
     context: Arc<SendContext>,
     /// Where the stream stands while nothing is queued.
     position: Position,
@@ -162,6 +166,8 @@ impl<R: Readiness> Socket<R> {
             is_established: false,
             is_tcp: true,
             gathers: false,
+            unwanted: 0,
+            is_quiet: false,
             context,
             position: Position::START,
             pending: None,

@@ -32,9 +32,9 @@ impl<R: Readiness> Socket<R> {
                     return Poll::Ready(Ok(()));
                 }
                 // What comes next makes an edge of its own.
-                Ok(_) => self.readiness.clear_readable(edge),
+                Ok(_) => self.handle_nothing(edge),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readiness.clear_readable(edge);
+                    self.handle_nothing(edge);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),

@@ -8,11 +8,15 @@ use sluicegate_sys::socket;
 use sluicegate_sys::splice::received;
 
 use super::Socket;
-use crate::readiness::Readiness;
+use crate::readiness::{Edge, Readiness};
 
 /// Bytes that are collected before a task which has enough to do is woken: as many as a pipe
 /// takes. A body of 64 MiB then comes by 50 wake-ups instead of 250, for half the CPU.
 const GATHERED: u32 = crate::pipes::CAPACITY as u32;
+
+/// A source that was not wanted so often is likely to go on: to say so, and to take it back, are
+/// two calls.
+const UNWANTED: u8 = 4;
 
 impl<R: Readiness> Socket<R> {
     /// Ready when something can be received, or the peer sends no more.
@@ -80,17 +84,43 @@ impl<R: Readiness> Socket<R> {
                     // new edge, and the call that would find nothing is saved.
                     // Not so the end of the stream, whose edge has passed.
                     if count < room && !edge.hung_up {
-                        self.readiness.clear_readable(edge);
+                        self.handle_nothing(edge);
                     }
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readiness.clear_readable(edge);
+                    self.handle_nothing(edge);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// A receive found nothing more, on the strength of `edge`.
+    #[inline]
+    pub(super) fn handle_nothing(&mut self, edge: Edge) {
+        self.readiness.clear_readable(edge);
+        self.unwanted = 0;
+        if self.is_quiet {
+            self.tell_input(true);
+        }
+    }
+
+    /// Something is there to be received, or was a moment ago, and is not wanted yet. While that
+    /// goes on nobody is woken by more of it: each piece that lies down behind the others would
+    /// be a turn for nothing. When a receive finds nothing it is told again.
+    pub(crate) fn handle_unwanted(&mut self) {
+        self.unwanted = self.unwanted.saturating_add(1);
+        if self.unwanted >= UNWANTED && !self.is_quiet {
+            self.tell_input(false);
+        }
+    }
+
+    #[cold]
+    fn tell_input(&mut self, told: bool) {
+        // To be told again is never refused: the socket is watched.
+        self.is_quiet = self.readiness.tell_input(self.fd(), told) && !told;
     }
 
     /// Receives into the spare room of `buffer`, as [`Socket::poll_receive`].

@@ -69,7 +69,7 @@ impl<R: Readiness> Socket<R> {
                         && (edge.hung_up || received(self.fd()).is_ok_and(|bytes| bytes > 0));
                     if !may_be_full {
                         self.look_for_mark()?;
-                        self.readiness.clear_readable(edge);
+                        self.handle_nothing(edge);
                         continue;
                     }
                     // Or something came just between the two looks. A pipe with so

@@ -34,6 +34,9 @@ const COPIED: u64 = 1024 * 1024;
 /// was reached: its source comes in bursts.
 const GROWTH: u64 = 8;
 
+/// Less than this part of what may wait, of a round at most, is room for nothing.
+const FRACTION: u64 = 8;
+
 /// What a spool may hold.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -256,8 +259,11 @@ impl<H> Core<H> {
         };
         let takes_memory = !self.is_on_disk();
         let takes_disk = (frees && !goes_round) || self.is_on_disk();
+        // Where nobody is freed by it, little is not worth the calls while the sink has enough.
+        let least = if frees || self.held() == 0 { 1 } else { self.window.min(ROUND) / FRACTION };
         let within = |bound: u64, held: u64, is_to_be: bool| {
-            if is_to_be { bound.saturating_sub(held) } else { 0 }
+            let room = bound.saturating_sub(held);
+            if is_to_be && room >= least { room } else { 0 }
         };
         let wants = Wants {
             loose: within(bound, self.loose + self.ring.max(self.in_ring), takes_memory),

@@ -80,6 +80,7 @@ impl Spool {
             let wants = self.wants();
             if wants.nothing() {
                 self.is_stuck = true;
+                from.handle_unwanted();
                 return Poll::Pending;
             }
             match self.fill(cx, from, sink, wants, limit) {
@@ -100,6 +101,7 @@ impl Spool {
                 None if self.is_short && self.share.wait(cx) => {}
                 None => {
                     self.is_stuck = true;
+                    from.handle_unwanted();
                     return Poll::Pending;
                 }
             }
