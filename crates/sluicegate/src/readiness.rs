@@ -72,12 +72,12 @@ pub trait Readiness {
     /// The error queue was emptied, after `edge` was seen.
     fn clear_error(&self, edge: Edge);
 
-    /// Says whether what comes on `fd`, the watched one, is to be told from now on: the peer's
-    /// end and errors always are. Where it is told again, so is what came meanwhile. Returns
-    /// whether it is so now; a source that cannot tell less says that it is not.
+    /// Says whether what comes on `fd`, the watched one, is `told` from now on; the peer's end
+    /// and errors always are. What came while it was not is then told too. False where it
+    /// stays as it was, as at a source that can do no such thing.
     fn tell_input(&self, fd: BorrowedFd<'_>, told: bool) -> bool {
-        let _ = fd;
-        told
+        let _ = (fd, told);
+        false
     }
 
     /// Watches `fd`, which is the watched one, no longer, though it stays open.

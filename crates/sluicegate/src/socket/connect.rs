@@ -69,7 +69,6 @@ impl<R: Readiness> Socket<R> {
             is_tcp: matches!(target, Target::Tcp(_)),
             gathers: false,
             unwanted: 0,
-            is_quiet: false,
             context,
             position: Position::START,
             pending: None,

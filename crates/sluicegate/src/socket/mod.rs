@@ -69,10 +69,9 @@ pub struct Socket<R: Readiness> {
     is_tcp: bool,
     /// What comes is collected before the task is woken.
     gathers: bool,
-    /// How often in a row something was there to be received and not wanted.
+    /// How often in a row something was there to be received and not wanted;
+    /// `receive::QUIET`: what comes wakes nobody, until a receive finds nothing.
     unwanted: u8,
-    /// What comes wakes nobody, until a receive finds nothing.
-    is_quiet: bool,
     context: Arc<SendContext>,
     /// Where the stream stands while nothing is queued.
     position: Position,
@@ -167,7 +166,6 @@ impl<R: Readiness> Socket<R> {
             is_tcp: true,
             gathers: false,
             unwanted: 0,
-            is_quiet: false,
             context,
             position: Position::START,
             pending: None,

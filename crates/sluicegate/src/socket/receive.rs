@@ -18,6 +18,9 @@ const GATHERED: u32 = crate::pipes::CAPACITY as u32;
 /// two calls.
 const UNWANTED: u8 = 4;
 
+/// More of it is not told.
+pub(super) const QUIET: u8 = u8::MAX;
+
 impl<R: Readiness> Socket<R> {
     /// Ready when something can be received, or the peer sends no more.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -101,9 +104,9 @@ impl<R: Readiness> Socket<R> {
     #[inline]
     pub(super) fn handle_nothing(&mut self, edge: Edge) {
         self.readiness.clear_readable(edge);
-        self.unwanted = 0;
-        if self.is_quiet {
-            self.tell_input(true);
+        if std::mem::take(&mut self.unwanted) == QUIET {
+            // Never refused: the socket is watched.
+            self.readiness.tell_input(self.fd(), true);
         }
     }
 
@@ -111,16 +114,13 @@ impl<R: Readiness> Socket<R> {
     /// goes on nobody is woken by more of it: each piece that lies down behind the others would
     /// be a turn for nothing. When a receive finds nothing it is told again.
     pub(crate) fn handle_unwanted(&mut self) {
-        self.unwanted = self.unwanted.saturating_add(1);
-        if self.unwanted >= UNWANTED && !self.is_quiet {
-            self.tell_input(false);
+        if self.unwanted == QUIET {
+            return;
         }
-    }
-
-    #[cold]
-    fn tell_input(&mut self, told: bool) {
-        // To be told again is never refused: the socket is watched.
-        self.is_quiet = self.readiness.tell_input(self.fd(), told) && !told;
+        self.unwanted = UNWANTED.min(self.unwanted + 1);
+        if self.unwanted == UNWANTED && self.readiness.tell_input(self.fd(), false) {
+            self.unwanted = QUIET;
+        }
     }
 
     /// Receives into the spare room of `buffer`, as [`Socket::poll_receive`].
