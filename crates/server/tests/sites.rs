@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use common::{PATIENCE, PROGRAM, Served};
 use sluicegate_testkit::process::Signal;
@@ -67,8 +68,14 @@ fn get(address: SocketAddr, host: &str, target: &str) -> (String, String) {
     ask(address, &format!("{line}\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
 }
 
+/// A port below those that connections are given (`ip_local_port_range`), so that none takes it
+/// before it is used; to each test another.
 fn free_port() -> u16 {
-    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 15_000 + (std::process::id() % 15_000) as u16;
+    let is_free = |port: &u16| TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    let ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
+    ports.take(1000).find(is_free).unwrap()
 }
 
 /// Descriptors that a process has.
