@@ -2,162 +2,19 @@
 #![allow(clippy::unwrap_used)] // A test ends at the first surprise.
 
 mod common;
+mod mixed;
 
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::Served;
+use mixed::{Mixed, get};
 use sluicegate::Segment;
-use sluicegate_http::{
-    Body, BodyFailure, BodySource, Fields, Frame, Handler, Limits, Prepared, Request, Response,
-    Timeouts,
-};
-
-/// Answers by path.
-struct Mixed {
-    prepared: Arc<Prepared>,
-    file: Arc<std::fs::File>,
-    released: AtomicBool,
-}
-
-/// A source that keeps a request's body for longer than its handler ran.
-struct Outliving(sluicegate_http::RequestBody);
-
-impl BodySource for Outliving {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyFailure>>> {
-        let chunk = std::pin::pin!(self.0.chunk()).poll(cx);
-        chunk.map(|chunk| match chunk {
-            Ok(None) => None,
-            Ok(Some(bytes)) => Some(Ok(Frame::Data(Segment::Memory(bytes)))),
-            Err(error) => Some(Err(error.into())),
-        })
-    }
-}
-
-/// A source that never has anything.
-struct Silent;
-
-impl BodySource for Silent {
-    fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyFailure>>> {
-        Poll::Pending
-    }
-}
-
-impl Mixed {
-    fn new() -> Self {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&vec![b'f'; 3_000_000]).unwrap();
-        let prepared = Arc::new(Prepared::new(200, &Fields::default(), b"prepared"));
-        Mixed { prepared, file: Arc::new(file), released: AtomicBool::new(false) }
-    }
-
-    fn served(limits: Limits) -> Served {
-        Served::new(limits, Mixed::new)
-    }
-}
-
-impl Handler for Mixed {
-    async fn handle(&self, request: &mut Request) -> Response {
-        match request.head.path() {
-            "/prepared" => Response::prepared(Arc::clone(&self.prepared)),
-            "/file" => {
-                Response::new(200).with_body(Body::Segment(Segment::file(&self.file, 0..3_000_000)))
-            }
-            "/small-file" => {
-                Response::new(200).with_body(Body::Segment(Segment::file(&self.file, 0..20_000)))
-            }
-            "/missing-bytes" => {
-                Response::new(200).with_body(Body::Segment(Segment::file(&self.file, 0..4_000_000)))
-            }
-            "/echo" => match request.body.collect(1 << 20).await {
-                Ok(bytes) => {
-                    let mut response =
-                        Response::new(200).with_body(Body::Segment(Segment::Memory(bytes)));
-                    for (name, value) in request.body.trailers() {
-                        response.add(&format!("Was-{name}"), value).unwrap();
-                    }
-                    response
-                }
-                Err(error) => Response::text(500, error.to_string()),
-            },
-            "/unread" => Response::text(200, "unread"),
-            "/stream" => Response::new(200).with_body(Body::Stream(Box::new(Counting::new(None)))),
-            "/sized" => {
-                Response::new(200).with_body(Body::Stream(Box::new(Counting::new(Some(12)))))
-            }
-            "/liar" => {
-                Response::new(200).with_body(Body::Stream(Box::new(Counting::new(Some(99)))))
-            }
-            "/slow" => {
-                // Until the client has sent something more, or for ever.
-                std::future::poll_fn(|_| {
-                    if self.released.load(Ordering::Acquire) {
-                        Poll::Ready(())
-                    } else {
-                        Poll::Pending
-                    }
-                })
-                .await;
-                Response::text(200, "slow")
-            }
-            "/stream-echo" => {
-                let body = std::mem::take(&mut request.body);
-                Response::new(200).with_body(Body::Stream(Box::new(Outliving(body))))
-            }
-            "/silent" => Response::new(200).with_body(Body::Stream(Box::new(Silent))),
-            "/nothing" => Response::new(204),
-            path => Response::text(404, format!("no {path}")),
-        }
-    }
-}
-
-/// Three frames of four bytes and a trailer.
-struct Counting {
-    next: u8,
-    length: Option<u64>,
-}
-
-impl Counting {
-    fn new(length: Option<u64>) -> Self {
-        Counting { next: 0, length }
-    }
-}
-
-impl BodySource for Counting {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyFailure>>> {
-        self.next += 1;
-        match self.next {
-            // A source that is not always ready.
-            1 | 4 => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            2 | 3 | 5 => {
-                let frame = Segment::given(vec![b'0' + self.next; 4]);
-                Poll::Ready(Some(Ok(Frame::Data(frame))))
-            }
-            6 if self.length.is_none() => {
-                let mut fields = Fields::default();
-                fields.add("X-Sum", "12").unwrap();
-                Poll::Ready(Some(Ok(Frame::Trailers(fields))))
-            }
-            _ => Poll::Ready(None),
-        }
-    }
-
-    fn length(&self) -> Option<u64> {
-        self.length
-    }
-}
-
-fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
-}
+use sluicegate_http::{Body, Handler, Limits, Request, Response, Timeouts};
 
 #[test]
 fn pipelined_requests_are_answered_in_order_and_the_connection_goes_on() {
@@ -347,53 +204,6 @@ fn connect_is_not_implemented() {
     let answer =
         served.converse(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n", 999);
     assert!(answer.starts_with(b"HTTP/1.1 501 "), "{}", answer.escape_ascii());
-}
-
-#[test]
-fn a_drain_closes_idle_connections_and_ends_busy_ones_after_their_answer() {
-    let served = Mixed::served(Limits::default());
-    let mut idle = served.connect();
-    idle.send(get("/a"));
-    idle.answer();
-    let mut busy = served.connect();
-    busy.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\na");
-    // Both are known to the server once it has answered something after them.
-    let mut other = served.connect();
-    other.send(get("/a"));
-    other.answer();
-    served.close_idle();
-    assert_eq!(idle.rest(), b"");
-    busy.send("bc");
-    let answer = busy.answer();
-    assert_eq!((&answer.content[..], answer.field("Connection")), (&b"abc"[..], Some("close")));
-    assert_eq!(busy.rest(), b"");
-}
-
-#[test]
-fn a_drain_waits_for_those_who_have_just_connected() {
-    let served = Mixed::served(Limits::default());
-    let mut idle = served.connect();
-    idle.send(get("/a"));
-    idle.answer();
-    let mut waiting = served.connect();
-    served.drain();
-    let mut new = served.connect();
-    // Every one has been looked at once this has ended, which comes after them.
-    let mut other = served.connect();
-    loop {
-        other.send(get("/a"));
-        if other.answer().field("Connection") == Some("close") {
-            break;
-        }
-    }
-    for client in [&mut idle, &mut waiting, &mut new] {
-        client.send(get("/a"));
-        assert_eq!(client.answer().field("Connection"), Some("close"));
-    }
-    assert_eq!(new.rest(), b"");
-    let nobody = served.connect();
-    served.close_idle();
-    assert_eq!(nobody.rest(), b"");
 }
 
 #[test]

@@ -18,9 +18,8 @@ use serde::{Deserialize, Serialize};
 use sluicegate_sys::epoll::{Epoll, Events, Interest};
 
 use super::answer::Answer;
-use super::{Check, Resource, send};
-use crate::harness::cpu::{CoreTime, context_switches, others_time, thread_time};
-use crate::harness::distance::round_trip;
+use super::{Check, Resource, Server, send};
+use crate::harness::cpu::{CoreTime, context_switches};
 use crate::harness::round::Window;
 
 /// What is received at a time; larger than any answer of 1 KiB, small enough for the cache.
@@ -69,15 +68,8 @@ pub(crate) struct ClosedLoop {
     /// same one.
     #[arg(long)]
     yields: bool,
-    /// The core of the server.
-    #[arg(long)]
-    server_cpu: usize,
-    /// The process of the server.
-    #[arg(long)]
-    server_pid: u32,
-    /// Processes that are no noise.
-    #[arg(long)]
-    apart: Vec<u32>,
+    #[command(flatten)]
+    server: Server,
 }
 
 /// What happened in a window.
@@ -157,12 +149,11 @@ struct Accounts {
 
 impl ClosedLoop {
     pub(crate) fn run(&self) -> Result<Load> {
-        let nearby = round_trip(self.server_cpu)?;
+        let nearby = self.server.distance()?;
         let mut clients = Clients::connect(self)?;
         clients.drive(|clients| clients.start.elapsed().as_millis() >= self.warm_up.into())?;
 
-        let apart = [&[std::process::id(), self.server_pid][..], &self.apart].concat();
-        let others = others_time(&apart)?;
+        let others = self.server.others()?;
         let before = self.accounts()?;
         clients.forget();
         let mut slices = Vec::with_capacity(SLICES as usize);
@@ -186,7 +177,7 @@ impl ClosedLoop {
         let after = self.accounts()?;
         let starved = clients.check_fair()?;
         let (requests, bytes) = (clients.answers, clients.bytes());
-        let others = others_time(&apart)? - others;
+        let others = self.server.others()? - others;
         clients.settle()?;
         Ok(Load {
             window_s: (after.at - before.at).as_secs_f64(),
@@ -197,7 +188,7 @@ impl ClosedLoop {
             server_threads_s: after.threads - before.threads,
             others_s: others,
             // Nobody asks the server any more.
-            distances_ns: [nearby, round_trip(self.server_cpu)?],
+            distances_ns: [nearby, self.server.distance()?],
             latency_us: Latency::of(&clients.latency),
             switches: after.switches.saturating_sub(before.switches),
             asked: clients.asked,
@@ -207,10 +198,10 @@ impl ClosedLoop {
     }
 
     fn accounts(&self) -> Result<Accounts> {
-        let core = CoreTime::read(self.server_cpu)?;
+        let core = self.server.core()?;
         let at = Instant::now();
-        let threads = thread_time(self.server_pid)?;
-        Ok(Accounts { at, core, threads, switches: context_switches(self.server_pid)? })
+        let threads = self.server.threads()?;
+        Ok(Accounts { at, core, threads, switches: context_switches(self.server.pid)? })
     }
 }
 

@@ -8,6 +8,7 @@ mod churn;
 mod closed_loop;
 mod idle;
 mod paced;
+mod server;
 mod slow;
 
 use std::io::Write;
@@ -22,6 +23,7 @@ pub(crate) use churn::{Churn, Churned};
 pub(crate) use closed_loop::{ClosedLoop, Latency, Load};
 pub(crate) use idle::{Idle, IdleMemory};
 pub(crate) use paced::{Paced, PacedLoad};
+use server::Server;
 #[cfg(test)]
 pub(crate) use slow::Rates;
 pub(crate) use slow::{KernelMemory, Slow, SlowLoad, Work};

@@ -20,9 +20,8 @@ use self::download::Download;
 pub(crate) use self::kernel::KernelMemory;
 use self::queued::queued;
 use self::wheel::Wheel;
-use super::{Check, Resource};
-use crate::harness::cpu::{CoreTime, others_time, thread_time};
-use crate::harness::distance::round_trip;
+use super::{Check, Resource, Server};
+use crate::harness::cpu::CoreTime;
 use crate::harness::memory::Memory;
 use crate::harness::round::Window;
 
@@ -64,15 +63,8 @@ pub(crate) struct Slow {
     /// Goes on behind the window, until every download is complete.
     #[arg(long)]
     to_the_end: bool,
-    /// The core of the server.
-    #[arg(long)]
-    server_cpu: usize,
-    /// The process of the server.
-    #[arg(long)]
-    server_pid: u32,
-    /// Processes that are no noise.
-    #[arg(long)]
-    apart: Vec<u32>,
+    #[command(flatten)]
+    server: Server,
 }
 
 /// What happened.
@@ -165,12 +157,11 @@ impl Window for SlowLoad {
 impl Slow {
     pub(crate) fn run(&self) -> Result<SlowLoad> {
         sluicegate_sys::limits::raise_descriptors().context("cannot raise the descriptor limit")?;
-        let nearby = round_trip(self.server_cpu)?;
+        let nearby = self.server.distance()?;
         // So that what the server keeps of the file itself is there before.
         self.open()?.finish()?;
-        let memory = (Memory::read(self.server_pid)?, KernelMemory::read()?);
-        let apart = [&[std::process::id(), self.server_pid][..], &self.apart].concat();
-        let others = others_time(&apart)?;
+        let memory = (Memory::read(self.server.pid)?, KernelMemory::read()?);
+        let others = self.server.others()?;
         let account = Account::open(self)?;
 
         let mut readers = Readers::new(self);
@@ -185,12 +176,12 @@ impl Slow {
         for look in 1..=LOOKS {
             let end = begin + Duration::from_millis(self.window) * look / LOOKS;
             readers.turn_until(|_| Instant::now() >= end)?;
-            most.0 = larger(most.0, Memory::read(self.server_pid)?);
+            most.0 = larger(most.0, Memory::read(self.server.pid)?);
             most.1 = most.1.larger(KernelMemory::read()?);
         }
         let window_s = begin.elapsed().as_secs_f64();
         let work = account.read(&readers)?;
-        let noise = (others_time(&apart)? - others) / account.start.elapsed().as_secs_f64();
+        let noise = (self.server.others()? - others) / account.start.elapsed().as_secs_f64();
         ensure!(readers.complete == 0, "downloads ended within the window: it is too long");
         let got = readers.downloads.iter().map(Download::since_begin);
         let rates = Rates::of(got.map(|bytes| bytes as f64 / window_s).collect());
@@ -206,7 +197,7 @@ impl Slow {
             work,
             whole,
             noise,
-            distances_ns: [nearby, round_trip(self.server_cpu)?],
+            distances_ns: [nearby, self.server.distance()?],
             window_s,
             rates: rates.context("no downloads")?,
             lag_ms,
@@ -236,25 +227,24 @@ impl Slow {
 struct Account {
     start: Instant,
     port: u16,
-    cpu: usize,
-    pid: u32,
+    server: Server,
     core: CoreTime,
     threads_s: f64,
 }
 
 impl Account {
     fn open(plan: &Slow) -> Result<Self> {
-        let Slow { server_cpu: cpu, server_pid: pid, .. } = *plan;
-        let (core, threads_s) = (CoreTime::read(cpu)?, thread_time(pid)?);
+        let server = plan.server.clone();
+        let (core, threads_s) = (server.core()?, server.threads()?);
         let port = plan.resource.address.port();
-        Ok(Self { start: Instant::now(), port, cpu, pid, core, threads_s })
+        Ok(Self { start: Instant::now(), port, server, core, threads_s })
     }
 
     fn read(&self, readers: &Readers<'_>) -> Result<Work> {
         Ok(Work {
             seconds: self.start.elapsed().as_secs_f64(),
-            core: CoreTime::read(self.cpu)? - self.core,
-            threads_s: thread_time(self.pid)? - self.threads_s,
+            core: self.server.core()? - self.core,
+            threads_s: self.server.threads()? - self.threads_s,
             received: readers.downloads.iter().map(Download::received).sum(),
             // Last, since it takes a while.
             queued: queued(self.port)?,

@@ -7,12 +7,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use sluicegate_testkit::process::{Child, find_program};
+use tempfile::TempDir;
 
 use super::{COMBINED, Place, START, Started, free_address};
 use crate::harness::pinned::pinned;
 
 /// Where Debian keeps modules.
-pub(super) const MODULES: &str = "/usr/lib/apache2/modules";
+const MODULES: &str = "/usr/lib/apache2/modules";
 
 /// The modules that the configuration needs, apart from those compiled in.
 const LOADED: [&str; 3] = ["mpm_event", "authz_core", "mime"];
@@ -20,13 +21,18 @@ const LOADED: [&str; 3] = ["mpm_event", "authz_core", "mime"];
 pub(super) fn start(on: &Place<'_>) -> Result<Started> {
     let directory = tempfile::Builder::new().prefix("sluicegate-apache-").tempdir()?;
     let address = free_address(on)?;
-    let path = directory.path().join("apache.conf");
-    fs::write(&path, configuration(directory.path(), on, address))?;
+    let text = configuration(directory.path(), on, address);
+    fs::write(directory.path().join("apache.conf"), text)?;
     fs::write(directory.path().join("mime.types"), "")?;
 
+    started(on, directory, address)
+}
+
+/// Starts it with the `apache.conf` of a directory of its own.
+pub(super) fn started(on: &Place<'_>, directory: TempDir, address: SocketAddr) -> Result<Started> {
     // `-X`: the process that was started is the worker, pinned with it.
     let mut command = as_somebody(on)?;
-    command.args(["-X", "-f"]).arg(&path);
+    command.args(["-X", "-f"]).arg(directory.path().join("apache.conf"));
     let mut child = Child::spawn(command)?;
     on.side.enter(|| child.wait_for_port(address, START))??;
     Ok((child, address, Some(directory)))
@@ -34,7 +40,7 @@ pub(super) fn start(on: &Place<'_>) -> Result<Started> {
 
 /// Apache serves nothing as root, and the directory of the files may be root's alone. So it is
 /// somebody else who may read (and write its log) everywhere.
-pub(super) fn as_somebody(on: &Place<'_>) -> Result<Command> {
+fn as_somebody(on: &Place<'_>) -> Result<Command> {
     let program = find_program("apache2").context("there is no apache2")?;
     let program = program.to_string_lossy();
     if !rustix::process::geteuid().is_root() {
@@ -49,17 +55,21 @@ pub(super) fn as_somebody(on: &Place<'_>) -> Result<Command> {
     Ok(command)
 }
 
-/// The event module with 128 threads instead of 25: when none is idle it closes connections that
-/// are kept alive, and 64 of them ask at once. Other limits are such that no measurement reaches
-/// them. `EnableSendfile` is off by default, and on wherever it is
-/// measured: on a local disk it works.
-fn configuration(directory: &Path, on: &Place<'_>, address: SocketAddr) -> String {
-    let (directory, root) = (directory.display(), on.root.display());
-    let modules: String = LOADED
+/// What it has whatever it serves: these modules, and the event module with 128 threads instead of
+/// 25, since when none is idle it closes connections that are kept alive, and 64 of them ask at
+/// once. Other limits are such that no measurement reaches them.
+pub(super) fn common(
+    directory: &Path,
+    modules: &[&str],
+    address: SocketAddr,
+    log: Option<&Path>,
+) -> String {
+    let directory = directory.display();
+    let modules: String = modules
         .iter()
         .map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n"))
         .collect();
-    let log = on.log.map_or_else(String::new, |path| {
+    let log = log.map_or_else(String::new, |path| {
         let format = COMBINED.replace('"', "\\\"");
         format!("CustomLog {} \"{format}\"", path.display())
     });
@@ -83,9 +93,19 @@ KeepAlive On
 KeepAliveTimeout 300
 MaxKeepAliveRequests 0
 Timeout 300
+{log}
+"
+    )
+}
+
+/// `EnableSendfile` is off by default, and on wherever it is measured: on a local disk it works.
+fn configuration(directory: &Path, on: &Place<'_>, address: SocketAddr) -> String {
+    let common = common(directory, &LOADED, address, on.log);
+    let (directory, root) = (directory.display(), on.root.display());
+    format!(
+        "{common}
 EnableSendfile On
 TypesConfig {directory}/mime.types
-{log}
 DocumentRoot {root}
 <Directory {root}>
     AllowOverride None

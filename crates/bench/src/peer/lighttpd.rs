@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use sluicegate_testkit::process::{Child, find_program};
+use tempfile::TempDir;
 
 use super::{COMBINED, Place, START, Started, free_address};
 use crate::harness::pinned::pinned;
@@ -13,25 +14,29 @@ use crate::harness::pinned::pinned;
 pub(super) fn start(on: &Place<'_>) -> Result<Started> {
     let directory = tempfile::Builder::new().prefix("sluicegate-lighttpd-").tempdir()?;
     let address = free_address(on)?;
-    let path = directory.path().join("lighttpd.conf");
-    fs::write(&path, configuration(directory.path(), on, address))?;
+    let text = configuration(directory.path(), on, address);
+    fs::write(directory.path().join("lighttpd.conf"), text)?;
+    started(on, directory, address)
+}
 
+/// Starts it with the `lighttpd.conf` of a directory of its own.
+pub(super) fn started(on: &Place<'_>, directory: TempDir, address: SocketAddr) -> Result<Started> {
     let program = find_program("lighttpd").context("there is no lighttpd")?;
     let mut command = pinned(on.side, on.cpu, &program.to_string_lossy())?;
-    command.arg("-D").arg("-f").arg(&path);
+    command.arg("-D").arg("-f").arg(directory.path().join("lighttpd.conf"));
     let mut child = Child::spawn(command)?;
     on.side.enter(|| child.wait_for_port(address, START))??;
     Ok((child, address, Some(directory)))
 }
 
-/// The defaults (`sendfile`, a stat cache, files up to 32 KiB read into memory) with limits that
-/// no measurement reaches, but for the requests of a connection, which lighttpd counts in 16 bits.
-fn configuration(directory: &Path, on: &Place<'_>, address: SocketAddr) -> String {
-    let (directory, root) = (directory.display(), on.root.display());
+/// What it has whatever it serves: limits that no measurement reaches, but for the requests of a
+/// connection, which lighttpd counts in 16 bits.
+pub(super) fn common(directory: &Path, address: SocketAddr, log: Option<&Path>) -> String {
+    let directory = directory.display();
     let (ip, port) = (address.ip(), address.port());
-    let log = on.log.map_or_else(String::new, |path| {
+    let log = log.map_or_else(String::new, |path| {
         format!(
-            "server.modules = ( \"mod_accesslog\" )
+            "server.modules += ( \"mod_accesslog\" )
 accesslog.filename = \"{}\"
 accesslog.format = \"{}\"
 ",
@@ -40,8 +45,7 @@ accesslog.format = \"{}\"
         )
     });
     format!(
-        "server.document-root = \"{root}\"
-{log}server.bind = \"{ip}\"
+        "{log}server.bind = \"{ip}\"
 server.port = {port}
 server.errorlog = \"{directory}/error.log\"
 server.upload-dirs = ( \"{directory}\" )
@@ -53,7 +57,17 @@ server.max-keep-alive-requests = 65535
 server.max-keep-alive-idle = 300
 server.max-read-idle = 300
 server.max-write-idle = 360
-mimetype.assign = ( \"\" => \"application/octet-stream\" )
+"
+    )
+}
+
+/// The defaults: `sendfile`, a stat cache, files up to 32 KiB read into memory.
+fn configuration(directory: &Path, on: &Place<'_>, address: SocketAddr) -> String {
+    let (common, root) = (common(directory, address, on.log), on.root.display());
+    format!(
+        "server.modules = ()
+server.document-root = \"{root}\"
+{common}mimetype.assign = ( \"\" => \"application/octet-stream\" )
 "
     )
 }

@@ -69,8 +69,8 @@ pub struct Socket<R: Readiness> {
     is_tcp: bool,
     /// What comes is collected before the task is woken.
     gathers: bool,
-    /// How often in a row something was there to be received and not wanted;
-    /// `receive::QUIET`: what comes wakes nobody, until a receive finds nothing.
+    /// How often something was there to be received and not wanted since a receive last
+    /// found nothing; `receive::QUIET`: what comes wakes nobody until one does.
     unwanted: u8,
     context: Arc<SendContext>,
     /// Where the stream stands while nothing is queued.

@@ -12,10 +12,9 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use self::reader::Reader;
-use super::{Check, Resource};
+use super::{Check, Resource, Server};
 use crate::harness::clock::monotonic_ns;
-use crate::harness::cpu::{CoreTime, others_time, thread_time};
-use crate::harness::distance::round_trip;
+use crate::harness::cpu::CoreTime;
 use crate::harness::round::Window;
 
 /// How often a few readers have their turn, and how often many have.
@@ -66,15 +65,8 @@ pub(crate) struct Paced {
     /// Gives up after so many seconds without a byte.
     #[arg(long, default_value_t = 30)]
     silence: u64,
-    /// The core of the server.
-    #[arg(long)]
-    server_cpu: usize,
-    /// The process of the server.
-    #[arg(long)]
-    server_pid: u32,
-    /// Processes that are no noise.
-    #[arg(long)]
-    apart: Vec<u32>,
+    #[command(flatten)]
+    server: Server,
 }
 
 /// One download that is over.
@@ -176,21 +168,20 @@ impl Paced {
         if self.rate.is_none() && self.downloads > 1 {
             bail!("several downloads need a rate");
         }
-        let nearby = round_trip(self.server_cpu)?;
-        let apart = [&[std::process::id(), self.server_pid][..], &self.apart].concat();
+        let nearby = self.server.distance()?;
         let mut crowd = Crowd::default();
-        let mut before = self.accounts(&apart)?;
+        let mut before = self.accounts()?;
         if let Some(window) = self.window {
             let warm = before.at + Duration::from_millis(self.warm_up);
             crowd.drive(self, |_| Instant::now() >= warm)?;
-            before = self.accounts(&apart)?;
+            before = self.accounts()?;
             crowd.forget();
             let end = before.at + Duration::from_millis(window);
             crowd.drive(self, |_| Instant::now() >= end)?;
         } else {
             crowd.drive(self, |crowd| crowd.is_over(self.downloads))?;
         }
-        let after = self.accounts(&apart)?;
+        let after = self.accounts()?;
         let received = crowd.received();
         drop(crowd.readers);
         Ok(PacedLoad {
@@ -201,14 +192,14 @@ impl Paced {
             core: after.core - before.core,
             server_threads_s: after.threads - before.threads,
             others_s: after.others - before.others,
-            distances_ns: [nearby, round_trip(self.server_cpu)?],
+            distances_ns: [nearby, self.server.distance()?],
         })
     }
 
-    fn accounts(&self, apart: &[u32]) -> Result<Accounts> {
-        let others = others_time(apart)?;
-        let core = CoreTime::read(self.server_cpu)?;
-        Ok(Accounts { at: Instant::now(), core, threads: thread_time(self.server_pid)?, others })
+    fn accounts(&self) -> Result<Accounts> {
+        let others = self.server.others()?;
+        let core = self.server.core()?;
+        Ok(Accounts { at: Instant::now(), core, threads: self.server.threads()?, others })
     }
 }
 

@@ -150,6 +150,10 @@ impl Scale<'_> {
 impl ProxyBench {
     /// Measures and reports; returns whether the outcome is acceptable.
     pub(crate) fn run(&self) -> Result<bool> {
+        ensure!(
+            self.size.is_empty() || self.wants_part("figure4"),
+            "--size is of figure4, which --workload leaves out"
+        );
         let is_wanted = self.wants(OURS);
         let mut session = Session::open("proxy", self.outcome.out(), Effort::NONE, is_wanted)?;
         let has_ours = is_wanted && is_a_proxy(&session)?;
