@@ -28,8 +28,11 @@ pub(super) struct LeaseWait<T> {
 /// the pipe serves others meanwhile. A copy is the price for those who would
 /// otherwise have to copy all.
 pub(super) fn give_way(queue: &mut SendQueue, pipes: &PipePool) {
+    if !pipes.is_short() {
+        return;
+    }
     // One at a time, so that nobody's turn is long.
-    let Some((pipe, left)) = queue.poll_piped().filter(|_| pipes.is_short()) else { return };
+    let Some((pipe, left)) = queue.poll_piped() else { return };
     let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(pipe.contained())];
     // What cannot be read now stays.
     if let Ok(count) = pipe.read(&mut bytes) {

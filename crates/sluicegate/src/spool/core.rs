@@ -133,6 +133,9 @@ pub(super) struct Core<H> {
     given: usize,
     /// Stretches that are pipes.
     pipes: usize,
+    /// Stretches at the front of which none is a pipe, as far as was looked: thousands may
+    /// lie there, on a disk.
+    plain: usize,
     /// Bytes held in pipes and copies.
     loose: u64,
     /// Bytes held in the ring of memory.
@@ -163,6 +166,7 @@ impl<H> Core<H> {
             stretches: VecDeque::new(),
             given: 0,
             pipes: 0,
+            plain: 0,
             loose: 0,
             in_ring: 0,
             ring: 0,
@@ -413,6 +417,7 @@ impl<H> Core<H> {
                 break;
             }
             self.given = self.given.saturating_sub(1);
+            self.plain = self.plain.saturating_sub(1);
             if let Some(stretch) = self.stretches.pop_front() {
                 self.pipes -= usize::from(stretch.tier == Tier::Pipe);
                 each(stretch.holder);
@@ -429,24 +434,20 @@ impl<H> Core<H> {
         freed
     }
 
-    /// Looks at pipes, of which some may have been emptied into memory where the
+    /// Looks at pipes, of which the first may have been emptied into memory where the
     /// sink has them (`is_empty`): they are let go of.
     pub(super) fn let_go(&mut self, mut is_empty: impl FnMut(&mut H) -> bool) {
-        let mut left = self.pipes;
-        for stretch in &mut self.stretches {
-            // Thousands may lie behind them, on a disk.
-            if left == 0 {
-                break;
+        let is_pipe = |stretch: &Stretch<H>| stretch.tier == Tier::Pipe;
+        while let Some(after) = self.stretches.range(self.plain..).position(is_pipe) {
+            self.plain += after;
+            let stretch = &mut self.stretches[self.plain];
+            if stretch.given < stretch.filled || !is_empty(&mut stretch.holder) {
+                return;
             }
-            if stretch.tier != Tier::Pipe {
-                continue;
-            }
-            left -= 1;
-            if stretch.given == stretch.filled && is_empty(&mut stretch.holder) {
-                (stretch.tier, stretch.is_open) = (Tier::Memory, false);
-                self.pipes -= 1;
-            }
+            (stretch.tier, stretch.is_open) = (Tier::Memory, false);
+            self.pipes -= 1;
         }
+        self.plain = self.stretches.len();
     }
 }
 

@@ -500,3 +500,31 @@ fn what_comes_is_collected_where_the_sink_has_enough_and_as_much_is_still_to_com
     core.handle_accepted(2, drop);
     assert!(!core.is_ahead(u64::MAX));
 }
+
+#[test]
+fn pipes_behind_what_is_on_a_disk_are_let_go_of_from_the_first_on() {
+    let mut core = Core::new(bounds(64 * ROUND, 64 * ROUND));
+    let tiers = [Tier::Disk, Tier::Disk, Tier::Pipe, Tier::Disk, Tier::Pipe, Tier::Pipe];
+    for (at, tier) in tiers.into_iter().enumerate() {
+        core.handle_new(tier, at, 10, false);
+    }
+    let emptied = |core: &mut Core<usize>, which: &[usize]| {
+        let mut asked = Vec::new();
+        core.let_go(|at| {
+            asked.push(*at);
+            which.contains(at)
+        });
+        (asked, core.pipes())
+    };
+    assert_eq!(emptied(&mut core, &[2]), (vec![], 3), "nothing was given");
+    while core.poll_given().is_some() {}
+    assert_eq!(emptied(&mut core, &[]), (vec![2], 3));
+    core.handle_accepted(10, |at| assert_eq!(at, 0));
+    assert_eq!(emptied(&mut core, &[2, 5]), (vec![2, 4], 2), "the second is not empty");
+    core.handle_accepted(25, |at| assert!([1, 2].contains(&at)));
+    assert_eq!(emptied(&mut core, &[4]), (vec![4, 5], 1));
+    core.handle_new(Tier::Pipe, 6, 10, false);
+    assert_eq!(emptied(&mut core, &[6]), (vec![5], 2));
+    core.handle_accepted(20, |_| ());
+    assert_eq!(emptied(&mut core, &[5, 6]), (vec![5], 1), "the last was not given");
+}
