@@ -29,9 +29,7 @@ fn a_body_that_ends_early_or_goes_on_too_long_is_cut() {
             Some(Say::Fail) => "upstream",
             _ => "relay",
         };
-        let mut client = fixture.served.connect();
-        client.send(get(length));
-        client.head();
+        let client = fixture.ask(length);
         for say in says {
             fixture.script.say(say);
         }
@@ -62,10 +60,8 @@ fn a_reset_drops_the_relay_and_the_wait_for_an_answer_at_once() {
 #[test]
 fn a_client_that_has_sent_its_end_is_served_on_and_given_up_in_silence() {
     let send = Duration::from_secs(2);
-    let fixture = Fixture::with(Timeouts { send, ..Timeouts::default() });
-    let mut client = fixture.served.connect();
-    client.send(get("/chunks"));
-    client.head();
+    let fixture = Fixture::giving_up_after(send);
+    let mut client = fixture.ask("/chunks");
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     fixture.say("still here");
     while client.buffered().len() < 15 {
@@ -77,9 +73,7 @@ fn a_client_that_has_sent_its_end_is_served_on_and_given_up_in_silence() {
     assert_eq!(fixture.line().failure, Some("gone"));
     assert!(client.ends_in_a_reset());
     // One that has not is waited with for as long as the relay likes.
-    let mut client = fixture.served.connect();
-    client.send(get("/sized"));
-    client.head();
+    let mut client = fixture.ask("/sized");
     std::thread::sleep(send + Duration::from_millis(500));
     fixture.say("12345678");
     fixture.script.say(Say::End);
@@ -92,10 +86,8 @@ fn a_client_that_has_sent_its_end_is_served_on_and_given_up_in_silence() {
 #[test]
 fn the_time_of_a_client_that_has_sent_its_end_begins_with_each_piece() {
     let send = Duration::from_secs(2);
-    let fixture = Fixture::with(Timeouts { send, ..Timeouts::default() });
-    let mut client = fixture.served.connect();
-    client.send(get("/chunks"));
-    client.head();
+    let fixture = Fixture::giving_up_after(send);
+    let mut client = fixture.ask("/chunks");
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     // Each is accepted at once, so that nothing is ever waited for but the next.
     for _ in 0..5 {
@@ -146,10 +138,8 @@ fn an_upload_that_stalls_fails_the_relay_that_reads_it() {
 #[test]
 fn a_partition_that_the_client_does_not_free_counts_against_it() {
     let send = Duration::from_secs(2);
-    let fixture = Fixture::with(Timeouts { send, ..Timeouts::default() });
-    let mut client = fixture.served.connect();
-    client.send(get("/ring"));
-    client.head();
+    let fixture = Fixture::giving_up_after(send);
+    let _client = fixture.ask("/ring");
     fixture.all_dropped();
     assert_eq!(fixture.line().failure, Some("unread"));
     assert!(fixture.script.state.lock().unwrap().accepted > 0);
@@ -158,7 +148,7 @@ fn a_partition_that_the_client_does_not_free_counts_against_it() {
 #[test]
 fn a_client_that_reads_slowly_is_not_given_up() {
     let send = Duration::from_secs(2);
-    let fixture = Fixture::with(Timeouts { send, ..Timeouts::default() });
+    let fixture = Fixture::giving_up_after(send);
     let mut client = fixture.served.connect();
     sluicegate_sys::socket::set_receive_buffer(client.stream.as_fd(), 64 * 1024).unwrap();
     client.send(get("/chunks"));
@@ -183,10 +173,8 @@ fn a_client_that_reads_slowly_is_not_given_up() {
 #[test]
 fn a_client_that_reads_nothing_is_given_up() {
     let send = Duration::from_secs(2);
-    let fixture = Fixture::with(Timeouts { send, ..Timeouts::default() });
-    let mut client = fixture.served.connect();
-    client.send(get("/chunks"));
-    client.head();
+    let fixture = Fixture::giving_up_after(send);
+    let client = fixture.ask("/chunks");
     // More than both kernels hold.
     for _ in 0..64 {
         fixture.script.say(Say::Data(vec![b'x'; 1 << 20]));

@@ -5,7 +5,6 @@
 //! The tests at the end are halves that run in the guest: see [`vm`].
 #![allow(clippy::unwrap_used)] // A test ends at the first surprise.
 
-mod guest_peer;
 mod sending;
 
 use std::future::poll_fn;
@@ -18,7 +17,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use guest_peer::{connect, with_peer};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, eth, socket_with};
 use sending::{
     SOON, contents, context, context_at, pair, pair_between, read_all, run, socket, wait_until,
@@ -34,7 +32,7 @@ use sluicegate_testkit::corpus::{self, Verifier};
 use sluicegate_testkit::lab::{Lab, Wire};
 use sluicegate_testkit::need::Need;
 use sluicegate_testkit::require;
-use sluicegate_testkit::vm::{self, Options, Vm};
+use sluicegate_testkit::vm::{self, Options, Vm, connect, with_peer};
 
 /// Sends a large buffer twice, and returns what became of both.
 fn send_twice(

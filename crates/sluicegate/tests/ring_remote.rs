@@ -4,21 +4,19 @@
 //! The tests at the end are halves that run in the guest: see [`vm`].
 #![allow(clippy::unwrap_used)] // A test ends at the first surprise.
 
-mod guest_peer;
 mod sending;
 
 use std::io::Read;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use guest_peer::{connect, with_peer};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, eth, socket_with};
 use sending::{context, run, socket};
 use sluicegate::{Locality, Registration, Ring, Segment, SendContext, Socket, Strategy, Worker};
 use sluicegate_testkit::corpus::{self, Verifier};
 use sluicegate_testkit::need::Need;
 use sluicegate_testkit::require;
-use sluicegate_testkit::vm;
+use sluicegate_testkit::vm::{self, connect, with_peer};
 
 const HEAD: usize = 1024;
 const TOTAL: u64 = 12 << 20;

@@ -42,6 +42,7 @@ mod image;
 mod modules;
 mod options;
 mod parts;
+mod peer;
 mod qemu;
 
 use std::net::Ipv4Addr;
@@ -57,6 +58,7 @@ pub use error::VmError;
 use error::failure;
 pub use options::Options;
 use parts::Parts;
+pub use peer::{connect, with_peer};
 
 /// The address of the host at the other end of the guest's wire.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 1);

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)] // A test ends at the first surprise.
 
 use std::fs::{self, DirEntry, File, Metadata};
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -18,12 +18,9 @@ use sluicegate_sys::zerocopy;
 use sluicegate_testkit::corpus;
 use sluicegate_testkit::need::Need;
 use sluicegate_testkit::require;
-use sluicegate_testkit::vm::{self, Options, Vm, VmError};
+use sluicegate_testkit::vm::{self, Options, Vm, VmError, connect, with_peer};
 
 const SOON: Duration = Duration::from_secs(20);
-
-/// Tells the guest where its host listens.
-const PORT: &str = "SLUICEGATE_PORT";
 
 /// Enough for many packets in both directions.
 const LENGTH: usize = 300_000;
@@ -33,42 +30,6 @@ fn guest() -> Vm {
     let vm = Vm::boot(&Options::new()).unwrap();
     eprintln!("{} runs commands after {:?}", vm.kernel(), vm.boot_time());
     vm
-}
-
-/// Boots a guest, runs one of the halves there, and has `peer` serve its first connection.
-fn with_peer<T: Send>(half: &str, peer: impl FnOnce(TcpStream) -> T + Send) -> T {
-    let vm = guest();
-    let listener = vm.host().enter(|| TcpListener::bind((vm::HOST, 0))).unwrap().unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    thread::scope(|scope| {
-        let peer = scope.spawn(move || {
-            let socket = accept(&listener);
-            assert_eq!(socket.peer_addr().unwrap().ip(), vm::GUEST);
-            socket.set_read_timeout(Some(SOON)).unwrap();
-            socket.set_write_timeout(Some(SOON)).unwrap();
-            peer(socket)
-        });
-        vm.run_test(half, &[(PORT, &port)]);
-        peer.join().unwrap()
-    })
-}
-
-/// The first connection. Should the guest fail before it has made one, nobody waits for ever.
-fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).unwrap();
-    let deadline = Instant::now() + 3 * SOON;
-    loop {
-        match listener.accept() {
-            Ok((socket, _)) => {
-                socket.set_nonblocking(false).unwrap();
-                return socket;
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => panic!("{error}"),
-        }
-        assert!(Instant::now() < deadline, "the guest did not connect");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]
@@ -204,15 +165,6 @@ fn the_kernel_of_the_guest_is_one_of_before_what_sluicegate_knows_of_newer_ones(
     let older = vm.kernel().starts_with("6.1.");
     require!(Need::Fact { what: "Linux 6.1 for the virtual machine", holds: older });
     vm.run_test("half_on_an_older_kernel", &[]);
-}
-
-/// The guest's end of a connection to [`with_peer`].
-fn connect() -> TcpStream {
-    let port: u16 = env::var(PORT).unwrap().parse().unwrap();
-    let socket = TcpStream::connect_timeout(&(vm::HOST, port).into(), SOON).unwrap();
-    socket.set_read_timeout(Some(SOON)).unwrap();
-    socket.set_write_timeout(Some(SOON)).unwrap();
-    socket
 }
 
 /// Two sockets within the guest.

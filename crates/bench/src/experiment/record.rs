@@ -55,27 +55,12 @@ pub(super) enum Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Latency;
-    use crate::harness::cpu::CoreTime;
+    use crate::experiment::cell::tests::load;
     use crate::harness::round::Fault;
 
     #[test]
     fn a_record_survives_the_round_trip_through_json() {
-        let load = Load {
-            window_s: 1.0,
-            requests: 7,
-            bytes: 7 << 10,
-            slices: Vec::new(),
-            core: CoreTime { system: 1.0, ..CoreTime::default() },
-            server_threads_s: 1.0,
-            others_s: 0.0,
-            distances_ns: [420.0, 430.0],
-            latency_us: Latency::default(),
-            switches: 0,
-            asked: 0,
-            answered: 0,
-            starved: 0,
-        };
+        let load = load(7);
         let record = Record::Load {
             network: "lo".to_owned(),
             workload: "1KiB-64".to_owned(),

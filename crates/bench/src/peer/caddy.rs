@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use sluicegate_testkit::process::{Child, find_program};
+use tempfile::TempDir;
 
 use super::{Place, START, Started, free_address};
 use crate::harness::pinned::pinned;
@@ -12,9 +13,18 @@ use crate::harness::pinned::pinned;
 pub(super) fn start(on: &Place<'_>) -> Result<Started> {
     let directory = tempfile::Builder::new().prefix("sluicegate-caddy-").tempdir()?;
     let address = free_address(on)?;
-    let path = directory.path().join("Caddyfile");
-    fs::write(&path, configuration(on, address))?;
+    started(on, directory, address, &configuration(on, address))
+}
 
+/// With its configuration, `text`, and all that it keeps in `directory`.
+pub(super) fn started(
+    on: &Place<'_>,
+    directory: TempDir,
+    address: SocketAddr,
+    text: &str,
+) -> Result<Started> {
+    let path = directory.path().join("Caddyfile");
+    fs::write(&path, text)?;
     let program = find_program("caddy").context("there is no caddy")?;
     let mut command = pinned(on.side, on.cpu, &program.to_string_lossy())?;
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&path);
@@ -27,40 +37,44 @@ pub(super) fn start(on: &Place<'_>) -> Result<Started> {
     Ok((child, address, Some(directory)))
 }
 
+/// What a configuration begins with: the defaults, without the administration port, certificates
+/// and messages.
+pub(super) const GLOBAL: &str = "{
+    admin off
+    auto_https off
+    log {
+        level ERROR
+    }
+    servers {
+        protocols h1
+        timeouts {
+            idle 5m
+        }
+    }
+}
+";
+
 /// What keeps a log in one file.
 const ROLLS: &str = "            roll_disabled";
 
-/// The defaults, without the administration port, certificates and messages. Its log is JSON;
-/// the combined format needs a plugin.
+/// The site's log, which is JSON: the combined format needs a plugin.
+pub(super) fn log(on: &Place<'_>) -> String {
+    let Some(path) = on.log else { return String::new() };
+    let path = path.display();
+    format!("    log {{\n        output file {path} {{\n{ROLLS}\n        }}\n    }}\n")
+}
+
 fn configuration(on: &Place<'_>, address: SocketAddr) -> String {
-    let log = on.log.map_or_else(String::new, |path| {
-        format!(
-            "    log {{\n        output file {} {{\n{ROLLS}\n        }}\n    }}\n",
-            path.display()
-        )
-    });
     format!(
-        "{{
-    admin off
-    auto_https off
-    log {{
-        level ERROR
-    }}
-    servers {{
-        protocols h1
-        timeouts {{
-            idle 5m
-        }}
-    }}
-}}
-http://{address} {{
+        "{GLOBAL}http://{address} {{
     bind {}
     root * {}
     file_server
-{log}}}
+{}}}
 ",
         address.ip(),
         on.root.display(),
+        log(on),
     )
 }
 

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use sluicegate::{Ring, Room, Segment};
 use sluicegate_http::{
@@ -12,7 +13,7 @@ use sluicegate_http::{
     Request, RequestBody, Response, Timeouts,
 };
 
-use crate::common::{PATIENCE, Served};
+use crate::common::{Client, PATIENCE, Served};
 
 /// What an upstream does next, as the test says.
 #[derive(Debug)]
@@ -308,6 +309,19 @@ impl Fixture {
             notes: AtomicUsize::new(0),
         });
         Fixture { served, script, lines }
+    }
+
+    /// Who reads nothing for so long is given up.
+    pub fn giving_up_after(send: Duration) -> Self {
+        Self::with(Timeouts { send, ..Timeouts::default() })
+    }
+
+    /// A client who has asked for `path`, and read the head of the answer.
+    pub fn ask(&self, path: &str) -> Client {
+        let mut client = self.served.connect();
+        client.send(get(path));
+        client.head();
+        client
     }
 
     pub fn say(&self, data: &str) {

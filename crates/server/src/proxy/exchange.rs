@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use sluicegate::{Readiness, Registration, Segment, Socket, Timer};
 use sluicegate_http::client::ResponseHead;
-use sluicegate_http::client::forward::{Onward, request_head};
+use sluicegate_http::client::forward::request_head;
 use sluicegate_http::{Interim, Limits};
 
 use super::arriving::Arriving;
@@ -102,13 +102,7 @@ impl Exchange<'_, '_> {
     ) -> Result<(usize, Request), Trouble> {
         let (proxy, asked) = (self.proxy, &mut *self.asked);
         let Scratch { out, input, head, timer } = scratch;
-        let onward = Onward {
-            endpoints: asked.endpoints,
-            path: &asked.path,
-            authority: upstream.authority(),
-            framing: self.content.framing,
-            closes: false,
-        };
+        let onward = asked.onward(upstream.authority(), self.content.framing);
         request_head(out, asked.head, &proxy.rules, &onward).map_err(Trouble::Refused)?;
         let is_short = self.content.is_short(SHORT);
         let mut body_bytes = 0;

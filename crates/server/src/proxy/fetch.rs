@@ -15,7 +15,7 @@ use super::disk::tell_of_disk;
 use super::exchange::Request;
 use super::held::Held;
 use super::incoming::{Incoming, Next, failure};
-use super::local::{Drive, Local};
+use super::local::{Drive, Local, push_to};
 use super::note::Note;
 use super::relay::Whose;
 use super::relay::body::{Body, Content, Cut, Deadline, Do, Rest};
@@ -202,15 +202,10 @@ impl Moving {
             tell_of_disk(&self.rule.spool.directory, &error);
             self.note.change(|told| told.lost_disk = true);
         }
-        let mut has_queued = false;
-        while client.room() > 0
-            && let Some(segment) = self.spool.segment()
-        {
-            client.push(segment).inspect_err(|_| {
-                self.relay.cut(Whose::Ours);
-            })?;
-            has_queued = true;
-        }
+        let queued = push_to(client, &mut self.spool);
+        let has_queued = queued.inspect_err(|_| {
+            self.relay.cut(Whose::Ours);
+        })?;
         let flushed = client.poll_flush(cx).map_err(|error| self.lose(error))?;
         self.spool.handle_accepted(self.relay.handle_accepted(client.accepted()));
         self.relay.handle_passed(has_queued, flushed.is_ready() && self.spool.held() == 0);

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::task::{Context, Poll};
 
 use fragile::Fragile;
+use sluicegate::Spool;
 use sluicegate_http::Fields;
 use sluicegate_http::relay::{Downstream, Relay, RelayError};
 
@@ -17,6 +18,18 @@ pub(super) trait Drive: Debug {
         cx: &mut Context<'_>,
         client: &mut dyn Downstream,
     ) -> Poll<Result<Option<Fields>, RelayError>>;
+}
+
+/// Queues what `spool` has at the client, as far as there is room: whether that was anything.
+pub(super) fn push_to(client: &mut dyn Downstream, spool: &mut Spool) -> Result<bool, RelayError> {
+    let mut has_queued = false;
+    while client.room() > 0
+        && let Some(segment) = spool.segment()
+    {
+        client.push(segment)?;
+        has_queued = true;
+    }
+    Ok(has_queued)
 }
 
 /// A relay that is `Send`, as the engine wants it, though its sockets and timers are of the

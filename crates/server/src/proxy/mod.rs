@@ -39,9 +39,10 @@ mod upload;
 use std::sync::Arc;
 
 use sluicegate::{SendContext, SpoolBudget, SpoolOptions};
-use sluicegate_http::client::forward::RequestRules;
+use sluicegate_http::client::forward::{Onward, RequestRules};
 use sluicegate_http::{
-    Endpoints, Fields, Interim, Limits, Normal, RequestBody, RequestHead, Response, client,
+    Endpoints, Fields, Interim, Limits, Normal, RequestBody, RequestFraming, RequestHead, Response,
+    client,
 };
 
 use self::rules::request_rules;
@@ -83,6 +84,14 @@ pub(crate) struct Asked<'a> {
     pub(crate) endpoints: &'a Endpoints,
     pub(crate) body: &'a mut RequestBody,
     pub(crate) interim: &'a Interim,
+}
+
+impl Asked<'_> {
+    /// What goes before it to the upstream `authority`, on a connection that is kept.
+    fn onward<'a>(&'a self, authority: &'a str, framing: RequestFraming) -> Onward<'a> {
+        let Asked { endpoints, path, .. } = self;
+        Onward { endpoints, path, authority, framing, closes: false }
+    }
 }
 
 /// What a proxy answers.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use sluicegate::{Position, Registration, Segment, Socket, Timer};
 use sluicegate_http::Interim;
-use sluicegate_http::client::forward::{Onward, request_head};
+use sluicegate_http::client::forward::request_head;
 
 use super::arriving::Arriving;
 use super::content::Content;
@@ -107,13 +107,7 @@ impl Quick {
     ) -> Result<(), Trouble> {
         let Some(upstream) = self.held.get() else { return Err(Trouble::Closed) };
         let (Connection { socket, timer, .. }, authority) = upstream.parts();
-        let onward = Onward {
-            endpoints: asked.endpoints,
-            path: &asked.path,
-            authority,
-            framing: content.framing,
-            closes: false,
-        };
+        let onward = asked.onward(authority, content.framing);
         self.is_sent = shared.scratches.with_out(|out| {
             request_head(out, asked.head, &proxy.rules, &onward).map_err(Trouble::Refused)?;
             let sent = socket.send_now(out);

@@ -18,7 +18,7 @@ use sluicegate_http::relay::{Downstream, RelayError};
 
 use super::held::Held;
 use super::incoming::failure;
-use super::local::{Drive, Local};
+use super::local::{Drive, Local, push_to};
 use super::note::Note;
 use super::relay::Whose;
 use super::relay::tunnel::{self as relay, Do, Side};
@@ -190,13 +190,7 @@ impl Ends {
         cx: &mut Context<'_>,
         client: &mut dyn Downstream,
     ) -> Result<(), RelayError> {
-        let mut has_queued = false;
-        while client.room() > 0
-            && let Some(segment) = self.down.segment()
-        {
-            client.push(segment)?;
-            has_queued = true;
-        }
+        let has_queued = push_to(client, &mut self.down)?;
         let flushed = client.poll_flush(cx).map_err(|error| {
             self.cut(&Trouble::ClientGone);
             RelayError::Client(error)

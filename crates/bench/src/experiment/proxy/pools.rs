@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::finding::Finding;
-use super::{NGINX, OURS, Scale, targets};
+use super::{MESSAGE_FLOOR, NGINX, OURS, Scale, targets};
 use crate::client::{Load, Resource, Sites};
 use crate::experiment::contents::KIB;
 use crate::experiment::record::Record;
@@ -43,7 +43,7 @@ struct Pairs {
 
 pub(super) fn measure(session: &mut Session, scale: Scale<'_>) -> Result<Finding> {
     let mut finding = Finding::default();
-    let peers = scale.peers(session, &[OURS, NGINX]);
+    let peers = scale.peers(session, &[OURS, NGINX, MESSAGE_FLOOR]);
     if peers.is_empty() {
         return Ok(finding);
     }

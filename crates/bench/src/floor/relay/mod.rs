@@ -4,14 +4,16 @@
 mod file;
 mod messages;
 mod pairs;
+mod pools;
 mod splice;
 
 use std::fmt::{self, Display};
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use sluicegate_sys::socket;
 
@@ -79,6 +81,9 @@ pub(crate) struct RelayFloor {
     blocks: bool,
     #[arg(long)]
     large: bool,
+    /// Of messages: the servers of pools, an address in each line, two for each pool.
+    #[arg(long)]
+    servers: Option<PathBuf>,
 }
 
 impl Relay {
@@ -128,6 +133,9 @@ impl RelayFloor {
         println!("listening on http://{address}");
         match self.way {
             Way::Splice => pairs::serve::<splice::Splice>(&listener, self.upstream),
+            Way::Messages if let Some(path) = &self.servers => {
+                pools::serve(&listener, &servers(path)?)
+            }
             Way::Messages => pairs::serve::<messages::Messages>(&listener, self.upstream),
             Way::File => {
                 let Self { cyclic: is_cyclic, blocks, large: is_large, .. } = *self;
@@ -137,6 +145,14 @@ impl RelayFloor {
         }
         .context("cannot relay")
     }
+}
+
+fn servers(path: &Path) -> Result<Vec<SocketAddr>> {
+    let text = fs::read_to_string(path).context("cannot read the servers")?;
+    let servers: Vec<SocketAddr> =
+        text.lines().map(str::parse).collect::<Result<_, _>>().context("not an address")?;
+    ensure!(servers.len().is_multiple_of(2), "a pool has two servers");
+    Ok(servers)
 }
 
 /// A connection to the upstream, which is beside.

@@ -3,6 +3,7 @@
 
 mod apache;
 mod caddy;
+mod floor;
 mod h2o;
 mod haproxy;
 mod lighttpd;
@@ -124,6 +125,7 @@ impl Proxy {
         match self {
             Self::Ours(_) => Some(ours::start_pools(on, pools, host)),
             Self::Nginx(_) => Some(nginx::start_pools(on, pools, host)),
+            Self::Floor(Relay::Messages) => Some(floor::start_pools(on, pools)),
             _ => None,
         }
     }
