@@ -257,6 +257,9 @@ impl Plan {
         option("--receive-buffer", self.receive_buffer.map(|bytes| bytes as u128));
         option("--warm-up", self.window.map(|[warm_up, _]| warm_up.as_millis()));
         option("--window", self.window.map(|[_, window]| window.as_millis()));
+        // Where many ask a few workers that are held, some get nothing all the while.
+        let silence = self.window.map(|_| self.expected_s as u128 + GRACE.as_secs() as u128);
+        option("--silence", silence);
         option("--server-cpu", Some(SERVER_CPU as u128));
         option("--server-pid", Some(pid.into()));
         option("--apart", Some(upstream.origin().pid.into()));
