@@ -86,6 +86,16 @@ impl Answer {
         format!("answer-{id};").bytes().cycle().take(length).collect()
     }
 
+    /// As much as anybody may have got, who was cut then: what a wrong chunk has is content
+    /// up to its fault.
+    pub(crate) fn most(&self, id: &str) -> Vec<u8> {
+        let mut most = self.content(id);
+        if self.kind == Kind::Chunks {
+            most.extend(IN_WRONG_CHUNK.bytes());
+        }
+        most
+    }
+
     fn chunked(&mut self, content: &[u8]) -> Vec<u8> {
         let (mut bytes, mut rest) = (Vec::new(), content);
         while !rest.is_empty() {
@@ -99,6 +109,9 @@ impl Answer {
         bytes
     }
 }
+
+/// The content of a chunk that goes on behind it.
+const IN_WRONG_CHUNK: &str = "hello";
 
 const MORE: &str = "HTTP/1.1 200 OK\r\nX-Answer: nobody\r\nContent-Length: 7\r\n\r\nsmuggle";
 
@@ -143,8 +156,10 @@ pub(crate) fn answer(exchange: &mut Exchange, seed: u64) -> io::Result<Next> {
         _ if is_head => {}
         Kind::Chunked | Kind::Both => bytes.extend(answer.chunked(&content)),
         Kind::Chunks => {
-            let wrong =
-                *answer.chance.of(&["x\r\nno\r\n", "5\r\nhello!\r\n", "5\nhello\n", "-5\r\n"]);
+            let length = IN_WRONG_CHUNK.len();
+            let longer = format!("{length}\r\n{IN_WRONG_CHUNK}!\r\n");
+            let bare = format!("{length}\n{IN_WRONG_CHUNK}\n");
+            let wrong = *answer.chance.of(&["x\r\nno\r\n", &longer, &bare, "-5\r\n"]);
             let mut right = answer.chunked(&content);
             // Before the last chunk, which begins with this.
             let end = right.windows(3).rposition(|three| three == b"0\r\n").unwrap();
