@@ -157,9 +157,8 @@ impl Session {
             logs.expect(index, &checked.with_context(|| void(server))?);
         }
         let (mut rounds, mut faults) = (Vec::new(), Vec::new());
-        let Rounds { wanted, at_most } = self.effort.rounds;
         let mut good = 0;
-        while good < wanted && rounds.len() < at_most {
+        while self.effort.rounds.want_more(rounds.len(), good) {
             let windows = self.round(network, workload, &servers, rounds.len())?;
             for (index, load) in windows.iter().enumerate() {
                 logs.expect(index, load);

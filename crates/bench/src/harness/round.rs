@@ -25,6 +25,18 @@ pub(crate) struct Rounds {
     pub(crate) at_most: usize,
 }
 
+impl Rounds {
+    /// With a third more to make up for those that do not count.
+    pub(crate) fn and_a_third(wanted: usize) -> Self {
+        Self { wanted, at_most: wanted + wanted.div_ceil(3) }
+    }
+
+    /// Whether another is due after so many, of which so many counted.
+    pub(crate) fn want_more(self, tried: usize, good: usize) -> bool {
+        good < self.wanted && tried < self.at_most
+    }
+}
+
 /// Which of `count` servers is measured when, in round `round`: each starts a round in turn.
 pub(crate) fn order(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |position| (round + position) % count.max(1))

@@ -115,7 +115,7 @@ fn measure(
     let plan = ["--connections", &connections, "--check", "sampled", "--requests", &requests];
     let (mut all, mut faults) = (Vec::new(), Vec::new());
     let mut good = 0;
-    while good < rounds.wanted && all.len() < rounds.at_most {
+    while rounds.want_more(all.len(), good) {
         let mut windows: Vec<Option<Load>> = vec![None; servers.len()];
         for index in order(all.len(), servers.len()) {
             interrupt::check()?;

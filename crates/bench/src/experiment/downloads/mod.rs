@@ -80,7 +80,7 @@ impl Plan<'_> {
         }
         let (mut rounds, mut faults) = (Vec::new(), Vec::new());
         let mut good = 0;
-        while good < self.rounds.wanted && rounds.len() < self.rounds.at_most {
+        while self.rounds.want_more(rounds.len(), good) {
             let windows = self.round(session, site, &servers, rounds.len())?;
             let fault = fault(&windows);
             good += usize::from(fault.is_none());

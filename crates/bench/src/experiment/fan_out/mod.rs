@@ -129,7 +129,7 @@ impl Plan {
         }
         let each = self.window / (sockets * PARTITION) as u64;
         let mut windows = Windows::default();
-        while windows.count().1 < self.rounds.wanted && windows.count().0 < self.rounds.at_most {
+        while windows.want_more(self.rounds) {
             let (round, _) = windows.count();
             let mut found: Vec<Option<Window>> = vec![None; senders.len()];
             for index in order(round, senders.len()) {

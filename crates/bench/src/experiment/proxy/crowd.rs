@@ -53,9 +53,9 @@ pub(super) fn measure(session: &mut Session, scale: Scale<'_>) -> Result<Finding
     front(session, &network, Kind::Loop)?;
     let connections = scale.of(200, 1_000);
     let server = peer.start(&session.place(network.server(), None), FILE.name)?;
-    let (wanted, mut good) = (scale.rounds(2, 5), 0);
+    let (rounds, mut good) = (scale.rounds(2, 5), 0);
     let mut crowd = Crowd { connections, rounds: Vec::new(), faults: Vec::new(), starved: 0 };
-    while good < wanted && crowd.rounds.len() < wanted + wanted.div_ceil(3) {
+    while rounds.want_more(crowd.rounds.len(), good) {
         let mut loads = [None, None];
         for index in order(crowd.rounds.len(), 2) {
             interrupt::check()?;

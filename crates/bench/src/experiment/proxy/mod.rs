@@ -33,6 +33,7 @@ use crate::floor::relay::Relay;
 use crate::harness::interrupt;
 use crate::harness::network::Network;
 use crate::harness::report::{Target, verdicts};
+use crate::harness::round::Rounds;
 use crate::peer::Peer;
 use crate::peer::proxy::{Buffering, Proxy, Splicing, Spool, write_configuration};
 use crate::upstream::Kind;
@@ -104,9 +105,14 @@ struct Scale<'a> {
 }
 
 impl Scale<'_> {
-    /// One of two, and the user's word before both.
-    fn rounds(&self, quick: usize, full: usize) -> usize {
-        self.rounds.unwrap_or(if self.quick { quick } else { full })
+    /// One of two, and the user's word before both. A quick run's figures are not judged: it has no
+    /// rounds to make up for others.
+    fn rounds(&self, quick: usize, full: usize) -> Rounds {
+        match (self.rounds, self.quick) {
+            (Some(wanted), _) => Rounds::and_a_third(wanted),
+            (None, true) => Rounds { wanted: quick, at_most: quick },
+            (None, false) => Rounds::and_a_third(full),
+        }
     }
 
     fn of<T>(&self, quick: T, full: T) -> T {

@@ -62,10 +62,10 @@ pub(super) fn measure(session: &mut Session, scale: Scale<'_>) -> Result<Finding
         }
         found.proxies.push(Pairs { peer, rounds: Vec::new(), faults: Vec::new() });
     }
-    let wanted = scale.rounds(3, 15);
+    let rounds = scale.rounds(3, 15);
     let window = Duration::from_millis(scale.of(300, 500));
-    for round in 0..wanted + wanted.div_ceil(3) {
-        if found.proxies.iter().all(|pairs| pairs.good() >= wanted) {
+    for round in 0..rounds.at_most {
+        if !found.proxies.iter().any(|pairs| rounds.want_more(round, pairs.good())) {
             break;
         }
         for proxy in order(round, found.proxies.len()) {

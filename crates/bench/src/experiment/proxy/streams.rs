@@ -16,7 +16,6 @@ use crate::experiment::session::{Effort, Session};
 use crate::experiment::workload::{Unit, Workload};
 use crate::harness::network::Network;
 use crate::harness::report::Table;
-use crate::harness::round::Rounds;
 use crate::peer::Peer;
 use crate::upstream::Kind;
 
@@ -38,10 +37,9 @@ const ALL: [Peer; 11] = [
 const FEW: [Peer; 3] = [OURS, NGINX, HAPROXY_SPLICE];
 
 fn effort(scale: Scale<'_>, rounds: [usize; 2], milliseconds: [u64; 2]) -> Effort {
-    let wanted = scale.rounds(rounds[0], rounds[1]);
     let [quick, full] = milliseconds;
     Effort {
-        rounds: Rounds { wanted, at_most: wanted + wanted.div_ceil(3) },
+        rounds: scale.rounds(rounds[0], rounds[1]),
         warm_up: Duration::from_millis(scale.of(quick, full) / 5),
         window: Duration::from_millis(scale.of(quick, full)),
     }
@@ -49,7 +47,7 @@ fn effort(scale: Scale<'_>, rounds: [usize; 2], milliseconds: [u64; 2]) -> Effor
 
 pub(super) fn large(session: &mut Session, scale: Scale<'_>) -> Result<Finding> {
     prepare(session, &[GIB])?;
-    session.make(effort(scale, [3, 7], [500, 1_000]));
+    session.make(effort(scale, [2, 7], [500, 1_000]));
     let mut peers = scale.peers(session, scale.of(&FEW[..], &ALL[..]));
     peers.extend(scale.bench.wants(SPLICE_FLOOR).then_some(SPLICE_FLOOR));
     let of = ("large", GIB, 1, Check::Sampled, Unit::Gib);
@@ -68,7 +66,7 @@ pub(super) fn large(session: &mut Session, scale: Scale<'_>) -> Result<Finding> 
 
 pub(super) fn small(session: &mut Session, scale: Scale<'_>) -> Result<Finding> {
     prepare(session, &[KIB])?;
-    session.make(effort(scale, [5, 11], [200, 300]));
+    session.make(effort(scale, [3, 11], [200, 300]));
     let mut finding = Finding::default();
     for logs in [false, true] {
         let mut peers = scale.peers(session, scale.of(&FEW[..], &ALL[..]));

@@ -32,7 +32,7 @@ pub(super) struct Plan {
     pub(super) path: String,
     pub(super) contents: Contents,
     pub(super) peers: Vec<Peer>,
-    pub(super) rounds: usize,
+    pub(super) rounds: Rounds,
     pub(super) upstream: Kind,
     /// Bytes a second that each reader takes; `None`: as the link gives them.
     pub(super) rate: Option<u64>,
@@ -61,7 +61,7 @@ impl Plan {
             path: format!("/{}", contents.name),
             contents,
             peers,
-            rounds: 1,
+            rounds: Rounds { wanted: 1, at_most: 1 },
             upstream: Kind::Loop,
             rate: None,
             downloads: 1,
@@ -139,11 +139,9 @@ impl Plan {
     /// All rounds, over a network.
     pub(super) fn run(&self, session: &mut Session, network: &Network) -> Result<Trips> {
         session.front(network, self.upstream)?;
-        let Rounds { wanted, at_most } =
-            Rounds { wanted: self.rounds, at_most: self.rounds + self.rounds.div_ceil(3) };
         let (mut rounds, mut links, mut faults) = (Vec::new(), Vec::new(), Vec::new());
         let mut good = 0;
-        while good < wanted && rounds.len() < at_most {
+        while self.rounds.want_more(rounds.len(), good) {
             let number = rounds.len();
             let mut trips: Vec<Option<Trip>> = vec![None; self.peers.len()];
             for index in order(number, self.peers.len()) {
@@ -275,7 +273,7 @@ impl Trips {
     /// The rounds that count: all, where too few are as they should be.
     fn counted(&self) -> impl Iterator<Item = &Vec<Trip>> {
         let good = self.faults.iter().filter(|fault| fault.is_none()).count();
-        let all = good < ENOUGH.min(self.plan.rounds);
+        let all = good < ENOUGH.min(self.plan.rounds.wanted);
         let rounds = self.rounds.iter().zip(&self.faults);
         rounds.filter(move |(_, fault)| all || fault.is_none()).map(|(round, _)| round)
     }

@@ -122,7 +122,7 @@ impl Plan {
             streams.push(stream);
         }
         let mut windows = Windows::default();
-        while windows.count().1 < self.rounds.wanted && windows.count().0 < self.rounds.at_most {
+        while windows.want_more(self.rounds) {
             self.round(session, network, shape, &mut streams, &mut windows)?;
         }
         Ok(Cell { network: network.name(), shape, windows })

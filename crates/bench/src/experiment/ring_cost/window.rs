@@ -12,7 +12,7 @@ use crate::floor::ring::Account;
 use crate::harness::cpu::{CoreTime, others_time, thread_time};
 use crate::harness::distance::round_trip;
 use crate::harness::interval::Interval;
-use crate::harness::round::{self, Fault};
+use crate::harness::round::{self, Fault, Rounds};
 use crate::harness::statistics::{Spread, ratios};
 
 /// So many rounds must be as they should be for the others to be left out.
@@ -125,6 +125,11 @@ impl Windows {
     pub(in crate::experiment) fn count(&self) -> (usize, usize) {
         let good = self.faults.iter().filter(|fault| fault.is_none()).count();
         (self.rounds.len(), good)
+    }
+
+    pub(in crate::experiment) fn want_more(&self, rounds: Rounds) -> bool {
+        let (tried, good) = self.count();
+        rounds.want_more(tried, good)
     }
 
     /// Where hardly any round is as it should be, all count, and the report says so.

@@ -137,7 +137,7 @@ fn measure(session: &mut Session, peers: &[Peer], plan: Plan) -> Result<Vec<Roun
         logs: false,
     };
     let (mut rounds, mut good) = (Vec::<Round>::new(), 0);
-    while good < plan.rounds.wanted && rounds.len() < plan.rounds.at_most {
+    while plan.rounds.want_more(rounds.len(), good) {
         let number = rounds.len();
         let mut loads: Vec<Option<SlowLoad>> = vec![None; peers.len()];
         for index in order(number, peers.len()) {

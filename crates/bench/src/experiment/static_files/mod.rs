@@ -101,7 +101,7 @@ impl StaticFiles {
     fn effort(&self) -> Effort {
         let mut effort = if self.quick { QUICK } else { FULL };
         if let Some(rounds) = self.rounds.map(usize::from) {
-            effort.rounds = Rounds { wanted: rounds, at_most: rounds + rounds.div_ceil(3) };
+            effort.rounds = Rounds::and_a_third(rounds);
         }
         effort
     }

@@ -104,7 +104,7 @@ fn pairs(
     let servers = [(one, Sites::Directories), (many, sites)];
     let mut cell = SitesCell { by, rounds: Vec::new(), faults: Vec::new(), check, said };
     let mut good = 0;
-    while good < effort.rounds.wanted && cell.rounds.len() < effort.rounds.at_most {
+    while effort.rounds.want_more(cell.rounds.len(), good) {
         let round = cell.rounds.len();
         let mut loads = [None, None];
         for index in order(round, servers.len()) {
