@@ -105,8 +105,8 @@ struct Scale<'a> {
 }
 
 impl Scale<'_> {
-    /// One of two, and the user's word before both. A quick run's figures are not judged: it has no
-    /// rounds to make up for others.
+    /// One of two, and the user's word before both. A quick run shows that all works rather than how
+    /// well: it has no rounds to make up for those that do not count.
     fn rounds(&self, quick: usize, full: usize) -> Rounds {
         match (self.rounds, self.quick) {
             (Some(wanted), _) => Rounds::and_a_third(wanted),

@@ -26,7 +26,7 @@ use crate::floor::reuse::{Made, Make, REPORT};
 use crate::harness::interrupt;
 use crate::harness::network::Network;
 use crate::harness::pinned::answer_of;
-use crate::harness::round::{fault, order};
+use crate::harness::round::{Rounds, fault, order};
 use crate::peer::Running;
 
 /// Those where CPU is compared, and those of 50 MB/s, where time is.
@@ -50,8 +50,7 @@ pub(crate) struct Reuse {
 /// How much is measured of a size over a network.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
-    rounds: usize,
-    at_most: usize,
+    rounds: Rounds,
     /// Rounds in which acknowledgements are looked for.
     looked_for: usize,
     /// Of a window; over a slow network it ends after a number of images instead.
@@ -114,7 +113,7 @@ impl Reuse {
     fn plan(&self, network: &Network) -> Plan {
         let is_slow = !FAST.contains(&network.name());
         // A core's time is counted in steps of 10 ms: a window has tens of them.
-        let (rounds, at_most, looked_for, window) = match (self.quick, is_slow) {
+        let (wanted, at_most, looked_for, window) = match (self.quick, is_slow) {
             (true, true) => (2, 2, 1, 0),
             (true, false) => (3, 4, 1, 200),
             (false, true) => (5, 6, 2, 0),
@@ -122,7 +121,8 @@ impl Reuse {
         };
         let window = Duration::from_millis(window);
         let waits = ["wire", "wire50", "far50"].contains(&network.name());
-        Plan { rounds, at_most, looked_for, window, is_slow, waits }
+        let rounds = Rounds { wanted, at_most };
+        Plan { rounds, looked_for, window, is_slow, waits }
     }
 }
 
@@ -149,7 +149,7 @@ impl Plan {
         }
         let mut cell = ReuseCell::new(network.name(), size);
         let mut good = 0;
-        while good < self.rounds && cell.rounds.len() < self.at_most {
+        while self.rounds.want_more(cell.rounds.len(), good) {
             let round = cell.rounds.len();
             let windows = self.round(session, network, size, &servers, round)?;
             let fault = fault(&windows);
